@@ -1,0 +1,1 @@
+"""How a policy becomes a safe controller: contract, export, runtime and safety filters."""

@@ -1,0 +1,72 @@
+"""Execute predicted chunks action by action, and reach each joint target between policy steps."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from onestride.deploy.contract import ExecutionTerms
+from onestride.hardware.state import Array
+
+
+class ChunkExecutor:
+    """Hands out a chunk's actions one policy step at a time.
+
+    A chunk that arrives late is aligned by the steps actually consumed since it was requested, never by an
+    estimated latency.
+    """
+
+    def __init__(self, terms: ExecutionTerms) -> None:
+        self._n_action_steps = terms.n_action_steps
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the chunk and start counting anew."""
+        self.consumed = 0
+        self._chunk: Array | None = None
+        self._next = 0
+
+    @property
+    def empty(self) -> bool:
+        """Whether a new chunk is needed before the next action."""
+        return self._chunk is None or self._next >= self._n_action_steps
+
+    def load(self, chunk: Array, requested_at: int) -> None:
+        """Take a chunk (h, Da) that was requested when `requested_at` actions had been consumed."""
+        self._chunk = chunk
+        self._next = self.consumed - requested_at
+
+    def next(self) -> Array:
+        """The next action (Da,).
+
+        Raises:
+            IndexError: the chunk is used up; ask `empty` first.
+        """
+        if self._chunk is None or self.empty:
+            raise IndexError("the chunk is used up")
+        action: Array = self._chunk[self._next]
+        self._next += 1
+        self.consumed += 1
+        return action
+
+
+class Interpolator:
+    """Joint targets between two policy steps, starting from the last command that was sent."""
+
+    def __init__(self, terms: ExecutionTerms) -> None:
+        self._linear = terms.interpolation == "linear"
+        self._ticks = terms.ticks_per_step
+        self._target: Array = np.empty(0)
+        self._left = 0
+
+    def aim(self, target: Array) -> None:
+        """Set the joint target (n,) [rad] to be reached by the end of the policy step."""
+        self._target, self._left = target, self._ticks
+
+    def nominal(self, last_sent: Array) -> Array:
+        """The joint target (n,) [rad] for this control tick."""
+        if not self._linear or self._left <= 1:
+            self._left = max(self._left - 1, 0)
+            return self._target
+        step = (self._target - last_sent) / self._left
+        self._left -= 1
+        return last_sent + step

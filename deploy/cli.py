@@ -1,0 +1,116 @@
+"""The command line: one table of commands, each imported only when it is chosen."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module, metadata
+from typing import Any, NamedTuple
+
+from onestride.hardware.errors import OneStrideError
+
+
+class Command(NamedTuple):
+    """Where a command lives and what it needs.
+
+    Attributes:
+        target: `package.module:Class` of a dataclass whose instances are called to run the command.
+        help: one line.
+        extra: the extra that installs what it imports.
+    """
+
+    target: str
+    help: str
+    extra: str = ""
+
+
+COMMANDS: dict[str, Command] = {
+    "demo": Command(
+        "onestride.training.demo.command:Demo",
+        "the main job end to end: collect, train, export, check, run in ROS 2, report",
+        "train,sim,ros,cpu",
+    ),
+    "collect": Command("onestride.training.commands:Collect", "roll an oracle in an environment into a store", "sim"),
+    "convert": Command("onestride.datasets.commands:Convert", "bring a dataset into a store", "train"),
+    "inspect": Command("onestride.datasets.commands:Inspect", "summary and integrity of a store", "train"),
+    "train": Command("onestride.training.commands_train:Train", "train a policy on a store", "train"),
+    "eval": Command("onestride.training.commands:Eval", "success of an exported policy in an environment", "sim"),
+    "export": Command("onestride.training.commands:Export", "one ONNX file with the contract inside", "train"),
+    "check": Command("onestride.deploy.commands:Check", "integrity, contract, fit to robot and data, parity", "cpu"),
+    "bench": Command("onestride.deploy.commands_bench:Bench", "latency and jitter, back to back and paced", "cpu"),
+    "scene": Command("onestride.training.commands:ExportScene", "export an environment's scene for the plant", "sim"),
+    "run": Command("onestride.deploy.commands:Run", "run a policy on a simulated robot, in ROS 2", "ros,cpu"),
+    "doctor": Command("onestride.deploy.commands:Doctor", "what is installed, and what is missing for which job"),
+}
+
+USAGE_ERROR = 2
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code says how it went."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        _print_help()
+        return 0 if arguments else USAGE_ERROR
+    if arguments[0] == "--version":
+        sys.stdout.write(f"onestride {metadata.version('onestride')}\n")
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        return _fail(f"unknown command: got {name!r}, available: {', '.join(COMMANDS)}", USAGE_ERROR)
+    return _run(name, rest)
+
+
+def _run(name: str, arguments: list[str]) -> int:
+    try:
+        return _parse(name, arguments)()
+    except OneStrideError as error:
+        return _fail(str(error), 1)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("onestride"):
+            raise
+        return _fail(f"`onestride {name}` needs {error.name}: {install_hint(COMMANDS[name].extra)}", 1)
+    except KeyboardInterrupt:
+        return _fail("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left: nothing more to say
+        return 1
+
+
+def _parse(name: str, arguments: list[str]) -> Callable[[], int]:
+    import tyro
+
+    module, _, attribute = COMMANDS[name].target.partition(":")
+    command: Any = getattr(import_module(module), attribute)
+    config = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.CascadeSubcommandArgs)
+    parsed: Callable[[], int] = tyro.cli(command, prog=f"onestride {name}", args=arguments, config=config)
+    return parsed
+
+
+def install_hint(extra: str) -> str:
+    """How to install an extra."""
+    return f"pip install 'onestride[{extra}]'" if extra else "pip install --upgrade onestride"
+
+
+def _fail(message: str, code: int) -> int:
+    sys.stderr.write(f"onestride: {message}\n")
+    return code
+
+
+def _print_help() -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    console.print("usage: [bold]onestride COMMAND[/] \\[options]\n")
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    for name, command in COMMANDS.items():
+        table.add_row(f"[bold]{name}[/]", command.help)
+    console.print(table)
+    console.print("\n[bold]onestride COMMAND --help[/] tells the options of each.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,286 @@
+"""The control law of a policy on a robot: observe, infer, execute the chunk, certify, command.
+
+No clock, no thread and no ROS of its own: a caller ticks it at the control rate with the newest measurement and
+sends what it answers. The node, the in-process runner, replay and the tests all run this one object.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+import numpy as np
+
+from onestride.deploy.actions import ActionMapper
+from onestride.deploy.chunks import ChunkExecutor, Interpolator
+from onestride.deploy.contract import Contract
+from onestride.deploy.kinematics import ForwardKinematics
+from onestride.deploy.observe import Observer
+from onestride.deploy.runtime import Prediction
+from onestride.deploy.safety.chain import Chain, joint_space_chain
+from onestride.deploy.safety.stop import DecelerateAndHold
+from onestride.deploy.safety.types import Certified, ControlState
+from onestride.hardware.description import RobotDescription
+from onestride.hardware.errors import OneStrideError
+from onestride.hardware.state import Array, Measurement
+
+#: Share of a control period for which a tick may wait for a chunk that is being computed.
+PATIENCE = 0.2
+
+
+class Inference(Protocol):
+    """Where chunks come from; see `InlineInference` and `ThreadedInference`."""
+
+    def request(self, observation: Array, at: int) -> None:
+        """Ask for a chunk."""
+        ...
+
+    def poll(self, timeout: float = 0.0) -> Prediction | None:
+        """The finished prediction, once."""
+        ...
+
+    def reset(self, seed: int | None = None) -> None:
+        """Drop what is pending."""
+        ...
+
+
+class Mode(Enum):
+    """What the controller is doing."""
+
+    IDLE = "idle"
+    """Not activated: there is nothing to send."""
+    ACTIVE = "active"
+    """Following the policy."""
+    HOLDING = "holding"
+    """Brought to rest on request, holding."""
+    FAULT = "fault"
+    """Safe stop after a fault; latched until `rearm`."""
+
+
+@dataclass(frozen=True)
+class Tick:
+    """What one control tick decided.
+
+    Attributes:
+        mode: after the tick.
+        command: joint targets to send (n,) [rad]; None when idle.
+        nominal: joint targets before the filters; None unless active.
+        certified: the filters' answer; None unless active.
+        observation: the observation of a policy step that began with this tick.
+        action: the policy's action of that step (Da,).
+        reason: why the mode is FAULT.
+    """
+
+    mode: Mode
+    command: Array | None = None
+    nominal: Array | None = None
+    certified: Certified | None = None
+    observation: Array | None = None
+    action: Array | None = None
+    reason: str = ""
+
+
+class Controller:
+    """Runs a contract's policy on a robot.
+
+    Args:
+        contract: of the policy that `inference` runs.
+        robot: the robot found.
+        forward: its kinematics.
+        inference: where chunks come from.
+        chain: filters; default the joint-space chain of the robot.
+        soft_start: time over which the speed limits open after activation [s].
+
+    Raises:
+        OneStrideError: the contract is for another robot, or a rate is not offered.
+    """
+
+    def __init__(
+        self,
+        contract: Contract,
+        robot: RobotDescription,
+        forward: ForwardKinematics,
+        inference: Inference,
+        *,
+        chain: Chain | None = None,
+        soft_start: float = 0.2,
+    ) -> None:
+        self.contract, self.robot = contract, robot
+        self.period = 1.0 / _accepted_rate(contract, robot)
+        self.observer = Observer(contract, forward)
+        self.chain = chain or joint_space_chain(contract, robot)
+        self._inference, self._mapper = inference, ActionMapper(contract, forward)
+        self._executor, self._interpolator = ChunkExecutor(contract.execution), Interpolator(contract.execution)
+        self._stop, self._soft_start = DecelerateAndHold(robot, self.period), soft_start
+        self._ticks_per_step = contract.execution.ticks_per_step
+        self.mode, self.reason = Mode.IDLE, ""
+
+    def activate(self, now: float, measurement: Measurement, seed: int | None = None) -> None:
+        """Begin from the measured pose.
+
+        Args:
+            now: monotonic clock [s].
+            measurement: the newest.
+            seed: start the policy's noise sequence anew.
+
+        Raises:
+            OneStrideError: a fault is latched, the robot is moving, a stream is missing or stale, or the pose is
+                refused.
+        """
+        if self.mode is Mode.FAULT:
+            raise OneStrideError(f"a fault is latched: {self.reason}; rearm first")
+        if not self.at_rest:
+            raise OneStrideError(f"cannot activate: the controller is {self.mode.value} and not at rest; hold first")
+        missing = self.observer.missing_sources(measurement)
+        if missing:
+            raise OneStrideError(f"no live source for: {', '.join(missing)}")
+        joints, shape = len(self.robot.joints), np.shape(measurement.position)
+        if shape != (joints,):
+            raise OneStrideError(f"cannot activate: expected {joints} measured positions, got shape {shape}")
+        lower, upper = self.robot.position_limits
+        start = np.clip(measurement.position, lower, upper)
+        state = ControlState(now, self.period, measurement, start)
+        certified = self.chain.certify(state, start)
+        if not certified.feasible:
+            raise OneStrideError(f"cannot activate: {certified.reason}")
+        self._begin(now, start, seed)
+
+    def _begin(self, now: float, start: Array, seed: int | None) -> None:
+        self.observer.reset()
+        self._executor.reset()
+        self._inference.reset(seed)
+        self.chain.counters.clear()
+        self._sent = self._sent_before = start
+        self._interpolator.aim(start)
+        self._ticks, self._activated = 0, now
+        self._due_since: float | None = None
+        self.mode, self.reason = Mode.ACTIVE, ""
+
+    def deactivate(self) -> None:
+        """Go idle. A latched fault stays latched."""
+        if self.mode is not Mode.FAULT:
+            self.mode = Mode.IDLE
+
+    def hold(self) -> None:
+        """Bring the robot to rest and hold it."""
+        if self.mode is Mode.ACTIVE:
+            self._stop.begin(self._sent, self._sent_before)
+            self.mode = Mode.HOLDING
+
+    def fault(self, reason: str) -> None:
+        """Latch a fault found outside the tick, such as a second writer on the command topic."""
+        if self.mode in (Mode.ACTIVE, Mode.HOLDING):
+            if self.mode is Mode.ACTIVE:
+                self._stop.begin(self._sent, self._sent_before)
+            self.mode, self.reason = Mode.FAULT, reason
+
+    def rearm(self) -> None:
+        """Clear a latched fault; the controller is idle afterwards and must be activated anew.
+
+        Without a latched fault nothing happens: a running robot is not let go.
+        """
+        if self.mode is Mode.FAULT:
+            self.mode, self.reason = Mode.IDLE, ""
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether the safe stop has come to rest."""
+        return self.mode is Mode.IDLE or (self.mode is not Mode.ACTIVE and self._stop.at_rest)
+
+    def tick(self, now: float, measurement: Measurement) -> Tick:
+        """One control period.
+
+        Args:
+            now: monotonic clock [s].
+            measurement: the newest of every stream.
+        """
+        if self.mode is Mode.IDLE:
+            return Tick(Mode.IDLE)
+        if self.mode is not Mode.ACTIVE:
+            return self._stopping()
+        try:
+            return self._following(now, measurement)
+        except Exception as error:  # whatever it is, the robot must be stopped
+            return self._faulted(f"{type(error).__name__}: {error}")
+
+    def _following(self, now: float, measurement: Measurement) -> Tick:
+        error, observation, action = self._policy_step(now, measurement)
+        if error:
+            return self._faulted(error)
+        nominal = self._interpolator.nominal(self._sent)
+        certified = self.chain.certify(self._state(now, measurement), nominal)
+        if not certified.feasible:
+            return self._faulted(certified.reason)
+        self._remember(certified.action)
+        return Tick(Mode.ACTIVE, certified.action, nominal, certified, observation, action)
+
+    def _state(self, now: float, measurement: Measurement) -> ControlState:
+        waiting = 0.0 if self._due_since is None else now - self._due_since
+        elapsed = now - self._activated + self.period
+        scale = min(1.0, elapsed / self._soft_start) if self._soft_start > 0 else 1.0
+        return ControlState(now, self.period, measurement, self._sent, waiting, scale)
+
+    def _policy_step(self, now: float, measurement: Measurement) -> tuple[str, Array | None, Array | None]:
+        """Begin a policy step if one is due: an error, or the observation and action of the step begun."""
+        if self._ticks > 0:
+            self._ticks -= 1
+            return "", None, None
+        observation = None
+        if self._due_since is None:
+            observation = self.observer.build(measurement)
+            if not np.isfinite(observation).all():
+                return f"observation is not finite: {self._not_finite(observation)}", None, None
+        if self._executor.empty:
+            if observation is not None:
+                self._due_since = now
+                self._inference.request(observation, self._executor.consumed)
+            error = self._take_chunk()
+            if error or self._executor.empty:
+                return error, observation, None
+        action = self._executor.next()
+        if not np.isfinite(action).all():
+            return "policy action is not finite", observation, action
+        self._interpolator.aim(self._mapper.target(measurement, action, self._sent))
+        self._ticks = self._ticks_per_step - 1
+        return "", observation, action
+
+    def _take_chunk(self) -> str:
+        prediction = self._inference.poll(PATIENCE * self.period)
+        if prediction is None:
+            return ""
+        self._due_since = None
+        if prediction.chunk is None:
+            return f"inference failed: {prediction.error}"
+        expected = (self.contract.execution.horizon, self.contract.action_size)
+        if prediction.chunk.shape != expected:
+            return f"inference failed: expected a chunk of shape {expected}, got {prediction.chunk.shape}"
+        self._executor.load(prediction.chunk.astype(np.float64), prediction.requested_at)
+        return ""
+
+    def _not_finite(self, observation: Array) -> str:
+        names = self.contract.observation_names
+        return names[int(np.argmin(np.isfinite(observation))) % len(names)]
+
+    def _faulted(self, reason: str) -> Tick:
+        self.fault(reason)
+        return self._stopping()
+
+    def _stopping(self) -> Tick:
+        command = self._stop.next()
+        self._remember(command)
+        return Tick(self.mode, command, reason=self.reason)
+
+    def _remember(self, command: Array) -> None:
+        self._sent_before, self._sent = self._sent, command
+
+
+def _accepted_rate(contract: Contract, robot: RobotDescription) -> float:
+    differences = contract.differences(robot)
+    if differences:
+        raise OneStrideError(f"the policy does not fit robot {robot.id}: {'; '.join(differences)}")
+    rate = contract.execution.control_rate
+    low, high = robot.control_rates
+    if rate is None or not low <= rate <= high:
+        raise OneStrideError(f"robot {robot.id} takes commands at {low:g} to {high:g} Hz, the contract wants {rate}")
+    return rate

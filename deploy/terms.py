@@ -1,0 +1,272 @@
+"""The terms of a contract: where each observation element comes from and what each action element does."""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from onestride.hardware.description import Interval, Model, Positive
+from onestride.hardware.units import Unit
+
+Names = tuple[str, ...]
+XYZ = ("x", "y", "z")
+WXYZ = ("w", "x", "y", "z")
+
+_UNIT_OF: dict[str, Unit] = {"position": "m", "quaternion": "1", "yaw": "rad"}
+_PARTS_OF: dict[str, Names] = {"position": XYZ, "quaternion": WXYZ, "yaw": ("yaw",)}
+
+
+class JointSource(Model):
+    """Measured positions or velocities of named joints."""
+
+    kind: Literal["joint"] = "joint"
+    field: Literal["position", "velocity"]
+    joints: Names = Field(min_length=1)
+
+    @property
+    def unit(self) -> Unit:
+        """Unit of the reading."""
+        return "rad" if self.field == "position" else "rad/s"
+
+    @property
+    def parts(self) -> Names:
+        """One name per element of the reading."""
+        return self.joints
+
+
+class FrameSource(Model):
+    """Pose of a named frame of the robot in the world, by forward kinematics of the measured joints.
+
+    Attributes:
+        delay: how much older than the joint reading the pose is [s]; the joints are taken back by
+            `delay * velocity`. OGBench computes sites before its last physics integration, one step earlier.
+    """
+
+    kind: Literal["frame"] = "frame"
+    field: Literal["position", "quaternion", "yaw"]
+    frame: str
+    delay: Annotated[float, Field(ge=0)] = 0.0
+
+    @property
+    def unit(self) -> Unit:
+        """Unit of the reading."""
+        return _UNIT_OF[self.field]
+
+    @property
+    def parts(self) -> Names:
+        """One name per element of the reading."""
+        return _PARTS_OF[self.field]
+
+
+class ObjectSource(Model):
+    """Pose of a tracked object in the world; quaternions are wxyz."""
+
+    kind: Literal["object"] = "object"
+    field: Literal["position", "quaternion", "yaw"]
+    object: str
+
+    @property
+    def unit(self) -> Unit:
+        """Unit of the reading."""
+        return _UNIT_OF[self.field]
+
+    @property
+    def parts(self) -> Names:
+        """One name per element of the reading."""
+        return _PARTS_OF[self.field]
+
+
+class ScalarSource(Model):
+    """A named scalar topic."""
+
+    kind: Literal["scalar"] = "scalar"
+    scalar: str
+    unit: Unit = "1"
+
+    @property
+    def parts(self) -> Names:
+        """One name per element of the reading."""
+        return ("value",)
+
+
+class DatasetSource(Model):
+    """A feature as the dataset names it, with no live source: such a policy can be checked but not run.
+
+    Attributes:
+        feature: the dataset's feature.
+        names: one per element, as in the dataset's schema.
+        units: one per element; empty strings where the dataset does not say.
+    """
+
+    kind: Literal["dataset"] = "dataset"
+    feature: str
+    names: Names
+    units: Names
+
+    @property
+    def parts(self) -> Names:
+        """One name per element of the reading."""
+        return self.names
+
+
+Source = Annotated[JointSource | FrameSource | ObjectSource | ScalarSource | DatasetSource, Field(discriminator="kind")]
+
+
+class ObservationTerm(Model):
+    """Part of an observation: `clip((encode(reading) - offset) * scale)`.
+
+    Attributes:
+        name: unique within the contract.
+        source: where the reading comes from.
+        unit: of the reading before encoding and scaling; must be the source's.
+        encoding: `cos_sin` turns an angle into its cosine and sine.
+        offset: subtracted from each encoded element; empty means 0.
+        scale: multiplies each encoded element.
+        clip: limits of the scaled value.
+        max_age: oldest reading the policy accepts [s]; the robot's own bound holds in any case.
+    """
+
+    name: str
+    source: Source
+    unit: Unit | None
+    encoding: Literal["none", "cos_sin"] = "none"
+    offset: tuple[float, ...] = ()
+    scale: float = 1.0
+    clip: Interval | None = None
+    max_age: Positive | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ObservationTerm:
+        expected = None if isinstance(self.source, DatasetSource) else self.source.unit
+        if self.unit != expected:
+            raise ValueError(f"{self.name}: expected unit {expected!r} for its source, got {self.unit!r}")
+        if self.encoding == "cos_sin" and self.unit != "rad":
+            raise ValueError(f"{self.name}: encoding cos_sin expects an angle in rad, got {self.unit}")
+        if self.offset and len(self.offset) != self.size:
+            raise ValueError(f"{self.name}: expected {self.size} offsets, got {len(self.offset)}")
+        return self
+
+    @cached_property
+    def element_names(self) -> Names:
+        """One name per element: `term.part`, with `.cos` and `.sin` for an encoded angle."""
+        if isinstance(self.source, DatasetSource):
+            return self.source.names
+        parts = tuple(f"{self.name}.{part}" for part in self.source.parts)
+        if self.encoding == "cos_sin":
+            return (*(f"{part}.cos" for part in parts), *(f"{part}.sin" for part in parts))
+        return parts
+
+    @cached_property
+    def element_units(self) -> Names:
+        """Unit of each element's reading."""
+        if isinstance(self.source, DatasetSource):
+            return self.source.units
+        return (str(self.unit),) * len(self.element_names)
+
+    @property
+    def size(self) -> int:
+        """Elements of this term."""
+        return len(self.element_names)
+
+    @property
+    def needs_robot(self) -> bool:
+        """Whether the reading comes from a live robot or its surroundings."""
+        return not isinstance(self.source, DatasetSource)
+
+    @property
+    def joints(self) -> Names:
+        """Joints this term names."""
+        return self.source.joints if isinstance(self.source, JointSource) else ()
+
+
+class ActionTerm(Model):
+    """Part of an action: the policy's output in [-1, 1], clipped, times `scale` [unit].
+
+    Attributes:
+        name: unique within the contract.
+        mode: `effector_position_increment` and `effector_yaw_increment` move the frame of the contract's
+            kinematics from its measured pose, `joint_increment` moves joints from their measured position,
+            `dataset` means as the dataset has it, which no robot can run.
+        unit: of the scaled value.
+        scale: physical size of an output of 1.
+        joints: joints moved, for `joint_increment`.
+        clip: limits of the policy's output.
+        names: one per element.
+    """
+
+    name: str
+    mode: Literal["effector_position_increment", "effector_yaw_increment", "joint_increment", "dataset"]
+    unit: Unit | None
+    scale: Positive = 1.0
+    joints: Names = ()
+    clip: Interval = (-1.0, 1.0)
+    names: Names = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ActionTerm:
+        expected = {"effector_position_increment": "m", "dataset": None}.get(self.mode, "rad")
+        if self.unit != expected:
+            raise ValueError(f"{self.name}: expected unit {expected!r} for {self.mode}, got {self.unit!r}")
+        size = {"effector_position_increment": 3, "effector_yaw_increment": 1}.get(self.mode, len(self.names))
+        if self.mode == "joint_increment":
+            size = len(self.joints)
+        if len(self.names) != size:
+            raise ValueError(f"{self.name}: expected {size} names for {self.mode}, got {len(self.names)}")
+        return self
+
+    @property
+    def element_names(self) -> Names:
+        """One name per element: `term.part`, or as in the dataset."""
+        return self.names if self.mode == "dataset" else tuple(f"{self.name}.{name}" for name in self.names)
+
+    @property
+    def size(self) -> int:
+        """Elements of this term."""
+        return len(self.names)
+
+    @property
+    def needs_robot(self) -> bool:
+        """Whether the term moves a robot."""
+        return self.mode != "dataset"
+
+
+class IncrementKinematics(Model):
+    """How effector increments become joint targets.
+
+    Attributes:
+        frame: the frame that moves.
+        solved_frame: the frame that inverse kinematics places; rigidly attached to `frame`.
+        joints: joints that move it.
+        delay: age of the measured pose against the joint reading [s], see `FrameSource`.
+        orientation: `q_WF` (w, x, y, z) of the frame at yaw 0; only yaw ever changes.
+        workspace: lowest and highest corner of the box that targets stay in [m].
+        damping: added to the diagonal of `J Jᵀ`.
+        max_joint_step: largest change of any joint in one iteration [rad].
+        iterations: at most.
+        position_tolerance: [m].
+        orientation_tolerance: [rad].
+    """
+
+    frame: str
+    solved_frame: str
+    joints: Names
+    delay: Annotated[float, Field(ge=0)] = 0.0
+    orientation: tuple[float, float, float, float]
+    workspace: tuple[tuple[float, float, float], tuple[float, float, float]]
+    damping: Annotated[float, Field(ge=0)]
+    max_joint_step: Positive
+    iterations: int = Field(ge=1)
+    position_tolerance: Positive
+    orientation_tolerance: Positive
+
+    @model_validator(mode="after")
+    def _consistent(self) -> IncrementKinematics:
+        lowest, highest = self.workspace
+        if not all(low < high for low, high in zip(lowest, highest, strict=True)):
+            raise ValueError(f"workspace: expected lowest < highest corner, got {lowest} and {highest}")
+        if abs(math.hypot(*self.orientation) - 1.0) > 1e-6:
+            raise ValueError(f"orientation: expected a unit quaternion, got {self.orientation}")
+        return self

@@ -1,0 +1,1 @@
+"""What a robot is: its description, its limits and safe stop, and its simulated plant."""

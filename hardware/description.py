@@ -1,0 +1,211 @@
+"""A robot as data: joints, limits, gains, rates, frames, detection bounds and safe stop, read from YAML."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from onestride.hardware.errors import OneStrideError, unknown
+from onestride.hardware.state import Array
+
+
+def _increasing(interval: tuple[float, float]) -> tuple[float, float]:
+    if not interval[0] < interval[1]:
+        raise ValueError(f"expected lower < upper, got {interval[0]} and {interval[1]}")
+    return interval
+
+
+Interval = Annotated[tuple[float, float], AfterValidator(_increasing)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Model(BaseModel):
+    """Base of every description: immutable, nothing but the declared fields, and every number finite."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, ignored_types=(cached_property,))
+
+
+class Joint(Model):
+    """One commanded joint.
+
+    Attributes:
+        name: the joint's name on ROS topics and in contracts.
+        model_joint: its name in the MuJoCo model.
+        actuator: the MuJoCo actuator that drives it.
+        command_scale: actuator control per radian of target (the 2F-85 model wants 0 to 255).
+        position: limits [rad].
+        velocity: largest commanded speed [rad/s]; none where the drive takes position requests and
+            limits its own speed, as grippers do.
+        stiffness: position gain of the joint's own controller [Nm/rad].
+        damping: velocity gain of the joint's own controller [Nm s/rad].
+        default: position of the default pose [rad].
+    """
+
+    name: str
+    model_joint: str
+    actuator: str
+    command_scale: Positive = 1.0
+    position: Interval
+    velocity: Positive | None
+    stiffness: Positive
+    damping: Positive
+    default: float
+
+    @model_validator(mode="after")
+    def _default_within_limits(self) -> Joint:
+        low, high = self.position
+        if not low <= self.default <= high:
+            raise ValueError(f"joint {self.name}: expected default within [{low}, {high}], got {self.default}")
+        return self
+
+
+class CommandGroup(Model):
+    """Joints that one ROS command topic carries, in the topic's order."""
+
+    topic: str
+    joints: tuple[str, ...]
+
+
+class Detection(Model):
+    """How long each fault may go unseen [s]; the guards use these bounds and the tests hold them.
+
+    Attributes:
+        joints_stale: age of the newest joint state.
+        objects_stale: age of the newest object pose or scalar reading.
+        policy_stall: time without a new chunk once one is due.
+    """
+
+    joints_stale: Positive
+    objects_stale: Positive
+    policy_stall: Positive
+
+
+class SafeStop(Model):
+    """What the robot does when control is lost.
+
+    Attributes:
+        kind: `decelerate_and_hold` brings the last sent command to rest and holds it.
+        deceleration: of every joint's command [rad/s^2].
+        completes_within: the longest time the stop may take [s].
+    """
+
+    kind: Literal["decelerate_and_hold"]
+    deceleration: Positive
+    completes_within: Positive
+
+
+class RobotDescription(Model):
+    """Everything the controller must know about a robot. All units are SI and radians.
+
+    Attributes:
+        schema_version: version of this format.
+        id: short name, used in contracts.
+        title: name for people.
+        joints: commanded joints; their order is the order of every joint array.
+        commands: the command topics and their joints.
+        frames: controller frame -> site of the MuJoCo model.
+        control_rates: rates at which the driver accepts commands, lowest and highest [Hz].
+        detection: fault detection bounds.
+        safe_stop: the declared safe stop.
+    """
+
+    schema_version: Literal[1]
+    id: str
+    title: str
+    joints: tuple[Joint, ...] = Field(min_length=1)
+    commands: tuple[CommandGroup, ...] = Field(min_length=1)
+    frames: dict[str, str]
+    control_rates: Interval
+    detection: Detection
+    safe_stop: SafeStop
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> RobotDescription:
+        names = [joint.name for joint in self.joints]
+        if len(set(names)) != len(names):
+            raise ValueError(f"expected every joint once, got {names}")
+        commanded = [name for group in self.commands for name in group.joints]
+        if sorted(commanded) != sorted(names):
+            raise ValueError(f"expected command topics for exactly the joints {names}, got {commanded}")
+        slowest = max(joint.velocity or 0.0 for joint in self.joints) / self.safe_stop.deceleration
+        if slowest > self.safe_stop.completes_within:
+            raise ValueError(
+                f"safe stop: expected to complete within {self.safe_stop.completes_within} s, "
+                f"but braking from the highest speed takes {slowest:.3f} s"
+            )
+        return self
+
+    @cached_property
+    def joint_names(self) -> tuple[str, ...]:
+        """Joint names in the order of every joint array."""
+        return tuple(joint.name for joint in self.joints)
+
+    @cached_property
+    def position_limits(self) -> tuple[Array, Array]:
+        """Lower and upper joint limits (n,) [rad]."""
+        limits = np.array([joint.position for joint in self.joints])
+        return limits[:, 0], limits[:, 1]
+
+    @cached_property
+    def velocity_limits(self) -> Array:
+        """Largest commanded joint speeds (n,) [rad/s]; infinite where the drive limits its own speed."""
+        return np.array([np.inf if joint.velocity is None else joint.velocity for joint in self.joints])
+
+    def indices(self, names: tuple[str, ...]) -> list[int]:
+        """Positions of `names` in the robot's joint order.
+
+        Raises:
+            OneStrideError: a name is not one of the robot's joints.
+        """
+        for name in names:
+            if name not in self.joint_names:
+                raise unknown(f"joint of robot {self.id}", name, self.joint_names)
+        return [self.joint_names.index(name) for name in names]
+
+
+def available_robots() -> tuple[str, ...]:
+    """Ids of the robots described in this package."""
+    folder = resources.files("onestride.hardware") / "robots"
+    return tuple(sorted(item.name[:-5] for item in folder.iterdir() if item.name.endswith(".yaml")))
+
+
+def load_robot(name: str | Path) -> RobotDescription:
+    """Read a robot description by id (`ur5e_2f85`) or from a YAML file.
+
+    Raises:
+        OneStrideError: no such robot or file, unreadable YAML, or a contradictory description.
+    """
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise OneStrideError(f"robot description not found: {path}")
+        return parse_robot(path.read_bytes(), source=str(path))
+    if str(name) not in available_robots():
+        raise unknown("robot", str(name), available_robots())
+    text = (resources.files("onestride.hardware") / "robots" / f"{name}.yaml").read_text(encoding="utf-8")
+    return parse_robot(text, source=f"{name}.yaml")
+
+
+def parse_robot(text: str | bytes, source: str) -> RobotDescription:
+    """Parse YAML text into a robot description; errors name `source` and the field."""
+    try:
+        return RobotDescription.model_validate(yaml.safe_load(text))
+    except yaml.YAMLError as error:
+        raise OneStrideError(f"{source}: not readable as YAML: {error}") from None
+    except ValidationError as error:
+        raise OneStrideError(f"{source}: {explain(error)}") from None
+
+
+def explain(error: ValidationError) -> str:
+    """A pydantic error as one line: each field with what was wrong."""
+    parts = []
+    for item in error.errors(include_url=False):
+        where = ".".join(str(step) for step in item["loc"])
+        parts.append(f"{where}: {item['msg']}" if where else item["msg"])
+    return "; ".join(parts)

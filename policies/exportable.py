@@ -1,0 +1,52 @@
+"""The policy as a plain function of tensors, in the form that is written to an ONNX file."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from onestride.policies.policy import MeanFlowPolicy
+
+
+class Exportable(nn.Module):
+    """One output per number of network evaluations; all share the same weights.
+
+    Noise is an input, so the caller owns the randomness and a recording can be replayed exactly.
+
+    Attributes:
+        policy: A copy of the policy, in evaluation mode, on the CPU.
+        nfe: Network evaluations of each output, in the outputs' order.
+    """
+
+    def __init__(self, policy: MeanFlowPolicy, nfe: Sequence[int] = (1, 2, 4)) -> None:
+        """Copy ``policy``.
+
+        Raises:
+            ValueError: ``nfe`` is empty, repeats a value, or holds one below 1.
+        """
+        super().__init__()
+        if not nfe or len(set(nfe)) != len(nfe) or min(nfe) < 1:
+            raise ValueError(f"expected distinct numbers of network evaluations >= 1, got {tuple(nfe)}")
+        self.policy = copy.deepcopy(policy).cpu().requires_grad_(False)
+        self.nfe = tuple(nfe)
+        self.eval()
+
+    def forward(self, observation: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Action chunks, one per entry of ``nfe``.
+
+        Args:
+            observation: (1, To * Do) float32, dataset units.
+            noise: (1, h, Da) float32, standard normal.
+
+        Returns:
+            For each entry of ``nfe``: (1, h, Da) float32, dataset units, inside the action box.
+        """
+        return tuple(self.policy.act(observation, noise, nfe) for nfe in self.nfe)
+
+    def example_inputs(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Zero inputs of the right shapes, for tracing."""
+        flow = self.policy.flow
+        return torch.zeros(1, flow.observation_dim), torch.zeros(1, flow.horizon, flow.action_dim)

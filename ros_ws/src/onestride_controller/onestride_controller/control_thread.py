@@ -1,0 +1,134 @@
+"""The control thread: ticks the controller on absolute deadlines and sends what it answers.
+
+It decides nothing. Whatever goes wrong in it becomes a fault with a reason and a safe stop, never a silent end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from onestride.deploy.controller import Controller, Mode, Tick
+from onestride.hardware.state import Array
+from onestride_controller.commands import Commands
+from onestride_controller.report import Report
+from onestride_controller.streams import JOINTS, Streams
+
+
+class ControlThread:
+    """Runs an activated controller until stopped.
+
+    While it runs, the controller belongs to it: others use `post`.
+    """
+
+    def __init__(self, controller: Controller, streams: Streams, commands: Commands, report: Report) -> None:
+        self._controller, self._streams, self._commands, self._report = controller, streams, commands, report
+        self._requests: deque[Callable[[], None]] = deque()
+        self._stopping = threading.Event()
+        self._last: Array | None = None
+        self._detected: float | None = None
+        self._thread = threading.Thread(target=self._run, name="onestride-control", daemon=True)
+
+    def start(self) -> None:
+        """Begin to tick."""
+        self._thread.start()
+
+    @property
+    def running(self) -> bool:
+        """Whether it ticks."""
+        return self._thread.is_alive()
+
+    def post(self, request: Callable[[], None]) -> None:
+        """Have the thread call `request` before its next tick."""
+        self._requests.append(request)
+
+    def fault(self, reason: str) -> None:
+        """Have the thread fault for something found outside it."""
+        found = time.monotonic()
+        self.post(lambda: self._fault(reason, found))
+
+    def stop(self, timeout: float) -> bool:
+        """Come to rest, then end; whether the robot was at rest within `timeout` [s].
+
+        The tick in progress is finished, so that the safe command has been sent when this returns.
+        """
+        self.post(self._controller.hold)
+        deadline = time.monotonic() + timeout
+        while self.running and not self._at_rest and time.monotonic() < deadline:
+            time.sleep(self._controller.period / 2)
+        at_rest = self._at_rest
+        self._stopping.set()
+        self._thread.join(timeout=1.0)
+        return at_rest
+
+    @property
+    def _at_rest(self) -> bool:
+        return not self._requests and self._controller.at_rest
+
+    def _run(self) -> None:
+        period, index = self._controller.period, 0
+        start = time.monotonic()
+        while not self._stopping.is_set():
+            deadline = start + index * period
+            _sleep_until(deadline)
+            now = time.monotonic()
+            if now - deadline > period:
+                self._report.deadline_misses += 1
+            self._once(now, now - deadline)
+            index = max(index, math.floor((now - start) / period)) + 1
+
+    def _once(self, now: float, late: float) -> None:
+        try:
+            tick = self._tick()
+        except Exception as error:  # a dead control thread would leave the robot to its last command
+            tick = self._rescue(f"control thread: {type(error).__name__}: {error}", now)
+        self._report.tick(tick, now, late, self._streams.all[JOINTS].received)
+
+    def _tick(self) -> Tick:
+        while self._requests:
+            self._requests.popleft()()
+        before = self._controller.mode
+        now = self._streams.poll()
+        tick = self._controller.tick(now, self._streams.measurement())
+        if tick.mode is Mode.FAULT and before is not Mode.FAULT:
+            self._detected = now
+        self._send(tick)
+        return tick
+
+    def _send(self, tick: Tick) -> None:
+        if tick.command is None:
+            return
+        self._commands.send(tick.command)
+        self._last = tick.command
+        if self._detected is not None:
+            self._report.stopped(self._detected)
+            self._detected = None
+
+    def _fault(self, reason: str, found: float) -> None:
+        if self._controller.mode in (Mode.ACTIVE, Mode.HOLDING):
+            self._controller.fault(reason)
+            self._detected = found
+
+    def _rescue(self, reason: str, found: float) -> Tick:
+        """Send the safe stop without measurements; where even that throws, repeat the last command."""
+        try:
+            self._fault(reason, found)
+            tick = self._controller.tick(found, self._streams.measurement())
+            self._send(tick)
+            return tick
+        except Exception as error:
+            reason = f"{reason}; then {type(error).__name__}: {error}"
+            with contextlib.suppress(Exception):  # nothing is left to try, and the next tick tries anew
+                if self._last is not None:
+                    self._commands.send(self._last)
+            return Tick(Mode.FAULT, self._last, reason=reason)
+
+
+def _sleep_until(deadline: float) -> None:
+    left = deadline - time.monotonic()
+    if left > 0:
+        time.sleep(left)

@@ -1,0 +1,102 @@
+"""Who else is on the command topics, by the ROS graph."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from rclpy.node import Node
+
+from onestride.hardware.description import RobotDescription
+from onestride.hardware.errors import OneStrideError
+
+#: How the graph names the owner of an endpoint whose participant has not introduced its nodes (yet).
+UNKNOWN = "_NODE_NAME_UNKNOWN_"
+
+#: How long to look at the graph before believing that nobody else is there [s].
+DISCOVERY_TIME = 0.5
+
+#: How long a participant may take to introduce its nodes; afterwards it counts as foreign [s].
+INTRODUCTION_TIME = 3.0
+
+
+class Neighbours:
+    """Watches who publishes on and subscribes to the command topics.
+
+    Args:
+        node: looks at the graph.
+        robot: whose command topics are watched.
+        readers: nodes that may subscribe; in the node's namespace unless absolute.
+        writers: nodes that may publish besides this one.
+    """
+
+    def __init__(self, node: Node, robot: RobotDescription, readers: Sequence[str], writers: Sequence[str]) -> None:
+        self._node, self._topics = node, [group.topic for group in robot.commands]
+        self._readers = {self._absolute(name) for name in readers}
+        self._writers = {self._absolute(name) for name in writers}
+        self._unknown_since: float | None = None
+
+    def _absolute(self, name: str) -> str:
+        return name if name.startswith("/") else _join(self._node.get_namespace(), name)
+
+    def refuse_foreign(self, born: float, ours: int) -> None:
+        """Look until the graph is known, and refuse strangers.
+
+        Args:
+            born: when the node joined the graph, on the monotonic clock [s].
+            ours: publishers that this node has on each command topic.
+
+        Raises:
+            OneStrideError: a stranger publishes on or subscribes to a command topic.
+        """
+        time.sleep(max(0.0, born + DISCOVERY_TIME - time.monotonic()))
+        deadline = time.monotonic() + INTRODUCTION_TIME
+        while True:
+            found = self.foreign_writers(ours) + self.foreign_readers()
+            if not any(UNKNOWN in one for one in found) or time.monotonic() > deadline:
+                break
+            time.sleep(0.05)
+        if found:
+            raise OneStrideError(
+                f"expected the command topics to be this node's alone, but {'; '.join(found)}; "
+                "end it, or declare it in declared_peers (readers) or declared_writers"
+            )
+
+    def second_writers(self, ours: int) -> list[str]:
+        """Undeclared publishers, as `foreign_writers`, once they have had the time to introduce themselves."""
+        found, now = self.foreign_writers(ours), time.monotonic()
+        if not any(UNKNOWN in one for one in found):
+            self._unknown_since = None
+            return found
+        self._unknown_since = self._unknown_since or now
+        if now - self._unknown_since > INTRODUCTION_TIME:
+            return found
+        return [one for one in found if UNKNOWN not in one]
+
+    def foreign_writers(self, ours: int) -> list[str]:
+        """Undeclared publishers on the command topics, when this node has `ours` on each topic."""
+        me = self._node.get_fully_qualified_name()
+        found = []
+        for topic in self._topics:
+            names = Counter(map(_owner, self._node.get_publishers_info_by_topic(topic)))
+            names[me] -= ours
+            found += [f"{name} publishes on {topic}" for name in (+names) if name not in self._writers]
+        return found
+
+    def foreign_readers(self) -> list[str]:
+        """Undeclared subscribers to the command topics."""
+        found = []
+        for topic in self._topics:
+            names = {_owner(info) for info in self._node.get_subscriptions_info_by_topic(topic)}
+            found += [f"{name} subscribes to {topic}" for name in sorted(names - self._readers)]
+        return found
+
+
+def _owner(info: Any) -> str:
+    return _join(info.node_namespace, info.node_name)
+
+
+def _join(namespace: str, name: str) -> str:
+    return f"{namespace.rstrip('/')}/{name}"

@@ -1,0 +1,218 @@
+"""The lifecycle node: transitions, services and status around a session.
+
+The command topics are served by plain publishers, the sensor topics by the control thread itself; the executor is
+left with transitions, services and a slow look at the graph.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
+from rclpy.utilities import try_shutdown
+from std_msgs.msg import String
+from std_srvs.srv import Trigger
+
+from onestride.deploy.controller import Mode
+from onestride.hardware.errors import OneStrideError
+from onestride_controller.parameters import declare, settings
+from onestride_controller.report import Report
+from onestride_controller.session import Session, status
+
+NODE_NAME = "onestride_controller"
+STATUS_PERIOD = 0.5  # [s]
+EVENT_PERIOD = 0.05  # [s]
+RELIABLE = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+
+SUCCESS, FAILURE, ERROR = (
+    TransitionCallbackReturn.SUCCESS,
+    TransitionCallbackReturn.FAILURE,
+    TransitionCallbackReturn.ERROR,
+)
+
+
+class ControllerNode(LifecycleNode):
+    """Runs an exported policy on a robot."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(NODE_NAME, **options)
+        self._born = time.monotonic()
+        self._report, self._session, self._latched = Report(), None, ""
+        self._activations = 0
+        declare(self)
+        self._status = self.create_publisher(String, "~/status", RELIABLE)
+        self.create_service(Trigger, "~/report", self._on_report)
+        self.create_service(Trigger, "~/report_reset", self._on_report_reset)
+        self.create_service(Trigger, "~/rearm", self._on_rearm)
+        self.create_timer(EVENT_PERIOD, self._log_events)
+        self.create_timer(STATUS_PERIOD, self._watch)
+
+    _session: Session | None
+
+    # Transitions
+
+    def on_configure(self, state: Any) -> TransitionCallbackReturn:
+        """Load and verify the policy, the robot and the neighbourhood."""
+        del state
+        return self._attempt("configure", self._configure)
+
+    def on_activate(self, state: Any) -> TransitionCallbackReturn:
+        """Begin from the measured pose."""
+        del state
+        return self._attempt("activate", self._activate)
+
+    def on_deactivate(self, state: Any) -> TransitionCallbackReturn:
+        """Bring the robot to rest, then stop ticking."""
+        del state
+        return self._attempt("deactivate", self._deactivate)
+
+    def on_cleanup(self, state: Any) -> TransitionCallbackReturn:
+        """Free everything; a latched fault stays latched."""
+        del state
+        return self._attempt("cleanup", self._cleanup)
+
+    def on_shutdown(self, state: Any) -> TransitionCallbackReturn:
+        """Bring the robot to rest and free everything."""
+        del state
+        return self._attempt("shutdown", self._cleanup)
+
+    def on_error(self, state: Any) -> TransitionCallbackReturn:
+        """Free everything, so that the node can be configured anew."""
+        del state
+        return self._attempt("clean up after an error", self._cleanup)
+
+    def _attempt(self, what: str, transition: Callable[[], None]) -> TransitionCallbackReturn:
+        """What the user can mend is a failed transition; anything else is an error. Both are logged."""
+        try:
+            transition()
+        except OneStrideError as error:
+            self.get_logger().error(f"cannot {what}: {error}")
+            return FAILURE
+        except Exception as error:  # rclpy would swallow it without a word
+            self.get_logger().error(f"cannot {what}: {type(error).__name__}: {error}")
+            return ERROR
+        finally:
+            self._log_events()
+        return SUCCESS
+
+    def _configure(self) -> None:
+        self._session = Session(self, settings(self), self._report, self._born)
+        self.get_logger().info(f"configured: {self._session.policy}")
+        gc.collect()
+        gc.freeze()
+
+    def _activate(self) -> None:
+        if self._latched:
+            raise OneStrideError(f"a fault is latched: {self._latched}; rearm first")
+        session = self._configured()
+        session.activate(settings(self).seed + self._activations)
+        self._activations += 1
+        gc.disable()  # collected twice a second instead, by the executor's thread
+
+    def _deactivate(self) -> None:
+        gc.enable()
+        if not self._configured().deactivate():
+            self.get_logger().error("the robot did not come to rest within its declared time")
+
+    def _cleanup(self) -> None:
+        gc.enable()
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
+            if session.controller.mode is Mode.FAULT:
+                self._latched = session.controller.reason
+
+    def _configured(self) -> Session:
+        if self._session is None:
+            raise OneStrideError("expected a configured node; configure first")
+        return self._session
+
+    # Services
+
+    def _on_report(self, request: Any, response: Any) -> Any:
+        del request
+        response.success, response.message = True, self._json(recent=False)
+        return response
+
+    def _on_report_reset(self, request: Any, response: Any) -> Any:
+        del request
+        self._report.reset()
+        response.success, response.message = True, "{}"
+        return response
+
+    def _on_rearm(self, request: Any, response: Any) -> Any:
+        del request
+        self._latched = ""
+        if self._session is not None:
+            self._session.rearm()
+        response.success, response.message = True, "{}"
+        return response
+
+    # Timers
+
+    def _watch(self) -> None:
+        if self._session is not None:
+            self._session.watch()
+        if not gc.isenabled():
+            gc.collect(1)
+        self._publish_status()
+
+    def _log_events(self) -> None:
+        """One line per mode change; the control thread itself never logs."""
+        events, changed = self._report.events, False
+        while events:
+            mode, reason = events.popleft()
+            line = f"mode {mode.value}{f': {reason}' if reason else ''}"
+            if mode is Mode.FAULT:
+                self.get_logger().error(line)
+            else:
+                self.get_logger().info(line)
+            changed = True
+        if changed:
+            self._publish_status()
+
+    def _publish_status(self) -> None:
+        self._status.publish(String(data=self._json(recent=True)))
+
+    def _json(self, *, recent: bool) -> str:
+        return json.dumps(status(self._session, self._report, self._latched, recent=recent))
+
+    def close(self) -> None:
+        """Bring the robot to rest and free everything, whatever the lifecycle state."""
+        self._cleanup()
+        self._log_events()
+        self.destroy_node()
+
+
+def main() -> int:
+    """Entry point of the process; its exit code."""
+    stopping = threading.Event()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, lambda *_: stopping.set())
+    sys.setswitchinterval(5e-4)
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    node = ControllerNode()
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        while not stopping.is_set():
+            executor.spin_once(timeout_sec=0.1)
+    finally:
+        node.close()
+        try_shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

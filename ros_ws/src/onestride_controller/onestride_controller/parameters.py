@@ -1,0 +1,90 @@
+"""The node's parameters: declared once, with types, descriptions and bounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rclpy.node import Node
+
+from onestride.hardware.errors import OneStrideError
+
+#: Nodes that may read the command topics, in the node's namespace unless absolute.
+READERS = ("onestride_plant", "onestride_recorder")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The parameters' values.
+
+    Attributes:
+        policy: the exported ONNX file.
+        robot: robot description, an id or a YAML file.
+        scene: folder with the MuJoCo model for kinematics.
+        seed: noise seed of the first activation; the k-th after it uses `seed + k`.
+        nfe: network evaluations per action; None takes the contract's first.
+        soft_start: time over which the speed limits open after activation [s].
+        simulated: the robot is a plant on this machine.
+        declared_peers: nodes that may subscribe to the command topics.
+        declared_writers: nodes that may publish on them, besides this one.
+    """
+
+    policy: Path
+    robot: str
+    scene: Path
+    seed: int
+    nfe: int | None
+    soft_start: float
+    simulated: bool
+    declared_peers: tuple[str, ...]
+    declared_writers: tuple[str, ...]
+
+
+def declare(node: Node) -> None:
+    """Declare every parameter; all but the seed are fixed when the process starts."""
+    from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+
+    def one(name: str, default: Any, description: str, *, read_only: bool = True, **bounds: Any) -> None:
+        descriptor = ParameterDescriptor(description=description, read_only=read_only, **bounds)
+        node.declare_parameter(name, default, descriptor)
+
+    def between(low: int, high: int) -> list[Any]:
+        return [IntegerRange(from_value=low, to_value=high, step=1)]
+
+    one("policy", "", "exported ONNX policy file with its contract")
+    one("robot", "ur5e_2f85", "robot description: an id or a YAML file")
+    one("scene", "", "folder of the exported scene, whose MuJoCo model serves kinematics")
+    one("seed", 0, "noise seed; each activation adds 1", read_only=False, integer_range=between(0, 2**31 - 1))
+    one("nfe", 0, "network evaluations per action; 0 takes the policy's first", integer_range=between(0, 64))
+    seconds = [FloatingPointRange(from_value=0.0, to_value=10.0)]
+    one("soft_start", 0.2, "time over which the speed limits open [s]", floating_point_range=seconds)
+    one("simulated", True, "the robot is a plant on this machine; real robots are refused so far")
+    one("declared_peers", list(READERS), "nodes that may subscribe to the command topics")
+    one("declared_writers", [""], "nodes that may publish on the command topics besides this one")
+
+
+def settings(node: Node) -> Settings:
+    """The parameters as they are now.
+
+    Raises:
+        OneStrideError: a required one is missing.
+    """
+
+    def value(name: str) -> Any:
+        return node.get_parameter(name).value
+
+    for name in ("policy", "scene"):
+        if not value(name):
+            raise OneStrideError(f"parameter {name}: expected a path, got none; start with -p {name}:=PATH")
+    return Settings(
+        policy=Path(value("policy")),
+        robot=value("robot"),
+        scene=Path(value("scene")),
+        seed=value("seed"),
+        nfe=value("nfe") or None,
+        soft_start=value("soft_start"),
+        simulated=value("simulated"),
+        declared_peers=tuple(filter(None, value("declared_peers"))),
+        declared_writers=tuple(filter(None, value("declared_writers"))),
+    )

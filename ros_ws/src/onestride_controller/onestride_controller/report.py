@@ -1,0 +1,167 @@
+"""What the node measures of itself: rates, timing, ages, interventions and faults."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from typing import Any
+
+import numpy as np
+
+from onestride.deploy.controller import Mode, Tick
+from onestride.deploy.runtime import Float32, PolicyRuntime
+from onestride.hardware.state import Array
+
+#: Samples a series keeps for its percentiles: 20 minutes of ticks at 200 Hz.
+CAPACITY = 1 << 18
+
+#: Samples that the status looks back on.
+RECENT = 2000
+
+
+class Series:
+    """The latest samples of one figure, in memory that is allocated once."""
+
+    def __init__(self) -> None:
+        self._samples, self.count, self._largest = np.zeros(CAPACITY), 0, 0.0
+
+    def add(self, value: float) -> None:
+        """One more sample."""
+        self._samples[self.count % CAPACITY] = value
+        self.count += 1
+        self._largest = max(self._largest, value)
+
+    def summary(self, last: int = CAPACITY) -> dict[str, float | None]:
+        """p50 and p99 of the `last` samples, and the largest ever; None where there are none."""
+        if not self.count:
+            return {"p50": None, "p99": None, "max": None}
+        known = self._samples[np.arange(self.count - min(self.count, CAPACITY, last), self.count) % CAPACITY]
+        p50, p99 = np.percentile(known, [50, 99])
+        return {"p50": round(float(p50), 4), "p99": round(float(p99), 4), "max": round(self._largest, 4)}
+
+
+class Rate:
+    """Events per second, over the stretches of time in which they happened."""
+
+    def __init__(self) -> None:
+        self._intervals, self._elapsed = 0, 0.0
+        self._last: float | None = None
+
+    def add(self, now: float) -> None:
+        """An event at `now` [s]."""
+        if self._last is not None:
+            self._intervals += 1
+            self._elapsed += now - self._last
+        self._last = now
+
+    def pause(self) -> None:
+        """The next event begins a new stretch."""
+        self._last = None
+
+    @property
+    def value(self) -> float | None:
+        """[Hz]; None before two events."""
+        return round(self._intervals / self._elapsed, 3) if self._elapsed > 0 else None
+
+
+class Report:
+    """Figures accumulated over activations.
+
+    Attributes:
+        events: mode changes `(mode, reason)` that nobody has logged yet.
+    """
+
+    def __init__(self) -> None:
+        self.events: deque[tuple[Mode, str]] = deque(maxlen=100)
+        self._mode = Mode.IDLE
+        self.reset()
+
+    def reset(self) -> None:
+        """Start all figures anew."""
+        self.tick_ms, self.wakeup_ms, self.age_ms, self.policy_us = Series(), Series(), Series(), Series()
+        self._control, self._policy = Rate(), Rate()
+        self._counters: Counter[str] = Counter()
+        self.ticks = self.deadline_misses = self.activations = 0
+        self._faults: list[str] = []
+        self._stop_delay_ms: float | None = None
+
+    def begin(self) -> None:
+        """An activation begins."""
+        self.activations += 1
+        self._control.pause()
+        self._policy.pause()
+
+    def tick(self, tick: Tick, now: float, late: float, joints_received: float) -> None:
+        """One control tick that began at `now`, `late` after its deadline, and has sent its command [s]."""
+        self.ticks += 1
+        self.wakeup_ms.add(late * 1e3)
+        self.tick_ms.add((time.monotonic() - now) * 1e3)
+        if tick.command is not None:
+            self._control.add(now)
+        if tick.observation is not None:
+            self.age_ms.add((now - joints_received) * 1e3)
+        if tick.action is not None:
+            self._policy.add(now)
+        self.changed(tick.mode, tick.reason)
+
+    def changed(self, mode: Mode, reason: str = "") -> None:
+        """The controller's mode changed, if it did."""
+        if mode is self._mode:
+            return
+        self._mode = mode
+        self.events.append((mode, reason))
+        if mode is Mode.FAULT:
+            self._faults = [*self._faults, reason][-20:]
+
+    def stopped(self, detected: float) -> None:
+        """The first safe-stop command has gone out for what was `detected` [s]."""
+        delay = (time.monotonic() - detected) * 1e3
+        self._stop_delay_ms = round(max(delay, self._stop_delay_ms or 0.0), 4)
+
+    def absorb(self, counters: Counter[str]) -> None:
+        """Keep the filters' counters of an activation and clear them."""
+        self._counters.update(counters)
+        counters.clear()
+
+    def summary(self, running: Counter[str], last: int = CAPACITY) -> dict[str, Any]:
+        """All figures, as JSON.
+
+        Args:
+            running: the filters' counters of the running activation.
+            last: samples that percentiles look back on.
+        """
+        counters = self._counters + running
+        certified = counters["ticks"]
+        return {
+            "activations": self.activations,
+            "ticks": self.ticks,
+            "deadline_misses": self.deadline_misses,
+            "control_rate_hz": self._control.value,
+            "policy_rate_hz": self._policy.value,
+            "tick_ms": self.tick_ms.summary(last),
+            "wakeup_ms": self.wakeup_ms.summary(last),
+            "observation_age_ms": self.age_ms.summary(last),
+            "policy_us": self.policy_us.summary(last),
+            "intervention_rate": counters["interventions"] / certified if certified else None,
+            "counters": dict(counters),
+            "faults": self._faults,
+            "safe_stop_delay_ms": self._stop_delay_ms,
+        }
+
+
+class TimedPolicy(PolicyRuntime):
+    """A policy that notes how long each inference takes.
+
+    Attributes:
+        report: where it notes; None while loading.
+    """
+
+    report: Report | None = None
+
+    def infer(self, observation: Array) -> Float32:
+        """The chunk (h, Da) for an observation (To * Do,)."""
+        start = time.perf_counter()
+        chunk = super().infer(observation)
+        if self.report is not None:
+            self.report.policy_us.add((time.perf_counter() - start) * 1e6)
+        return chunk

@@ -1,0 +1,188 @@
+"""What exists between configure and cleanup: a verified policy on a robot, its topics and its control thread."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from typing import Any
+
+from rclpy.node import Node
+
+from onestride.deploy.contract import Contract
+from onestride.deploy.controller import Controller, Mode
+from onestride.deploy.kinematics import ForwardKinematics
+from onestride.deploy.runtime import ThreadedInference
+from onestride.deploy.terms import ObjectSource, ScalarSource
+from onestride.hardware.description import load_robot
+from onestride.hardware.errors import OneStrideError
+from onestride.hardware.scene import Scene
+from onestride_controller.commands import Commands
+from onestride_controller.control_thread import ControlThread
+from onestride_controller.neighbours import Neighbours
+from onestride_controller.parameters import Settings
+from onestride_controller.report import RECENT, Report, TimedPolicy
+from onestride_controller.streams import Streams
+
+#: How long activation waits for the first sample of every stream [s].
+FIRST_SAMPLES = 2.0
+
+#: Slack for the scheduler on top of the declared time of a safe stop [s].
+STOP_SLACK = 0.2
+
+
+class Session:
+    """A policy verified against a robot, connected to its topics.
+
+    Args:
+        node: owns publishers and subscriptions.
+        settings: the node's parameters.
+        report: takes the figures.
+        born: when the node joined the graph, on the monotonic clock [s].
+
+    Raises:
+        OneStrideError: the policy, the robot, the scene, the confinement or a neighbour is refused.
+    """
+
+    def __init__(self, node: Node, settings: Settings, report: Report, born: float) -> None:
+        _confined(settings)
+        self._born = born
+        robot = load_robot(settings.robot)
+        self._policy = TimedPolicy(settings.policy, nfe=settings.nfe, seed=settings.seed)
+        self._policy.report = self._report = report
+        forward = ForwardKinematics.load(Scene.load(settings.scene).model_path, robot)
+        self._inference = ThreadedInference(self._policy)
+        try:
+            self.controller = Controller(
+                self._policy.contract, robot, forward, self._inference, soft_start=settings.soft_start
+            )
+            self._neighbours = Neighbours(node, robot, settings.declared_peers, settings.declared_writers)
+            self._neighbours.refuse_foreign(born, ours=0)
+        except BaseException:
+            self._inference.close()
+            raise
+        self._streams = Streams(node, robot, *_sources(self._policy.contract))
+        self._commands = Commands(node, robot)
+        self._thread: ControlThread | None = None
+        self._stop_within = robot.safe_stop.completes_within + STOP_SLACK
+
+    @property
+    def policy(self) -> str:
+        """The policy in words."""
+        contract, sha256 = self._policy.contract, self._policy.sha256
+        return f"{contract.policy.name}, NFE {self._policy.nfe}, sha256 {sha256[:12]}"
+
+    @property
+    def running(self) -> bool:
+        """Whether the control thread ticks."""
+        return self._thread is not None and self._thread.running
+
+    def activate(self, seed: int) -> None:
+        """Begin from the measured pose, as soon as every stream has a sample.
+
+        Raises:
+            OneStrideError: a fault is latched, a stream gives nothing, another writer is there, or the measured
+                state is refused.
+        """
+        self._neighbours.refuse_foreign(self._born, ours=1)
+        now = self._first_samples()
+        self.controller.activate(now, self._streams.measurement(), seed)
+        self._report.begin()
+        self._report.changed(Mode.ACTIVE)
+        self._thread = ControlThread(self.controller, self._streams, self._commands, self._report)
+        self._thread.start()
+
+    def _first_samples(self) -> float:
+        self._streams.forget()
+        deadline = time.monotonic() + FIRST_SAMPLES
+        while True:
+            now = self._streams.poll()
+            if not self._streams.missing:
+                return now
+            if now > deadline:
+                missing = ", ".join(self._streams.missing)
+                raise OneStrideError(f"no sample within {FIRST_SAMPLES:g} s from: {missing}")
+            time.sleep(0.002)
+
+    def deactivate(self) -> bool:
+        """Bring the robot to rest and stop ticking; whether it came to rest in time."""
+        at_rest = True
+        if self._thread is not None:
+            at_rest, self._thread = self._thread.stop(self._stop_within), None
+        self.controller.deactivate()
+        self._report.absorb(self.controller.chain.counters)
+        if self.controller.mode is Mode.IDLE:
+            self._report.changed(Mode.IDLE)
+        return at_rest
+
+    def rearm(self) -> None:
+        """Clear a latched fault."""
+        if self._thread is not None and self.running:
+            self._thread.post(self.controller.rearm)
+        else:
+            self.controller.rearm()
+            self._report.changed(Mode.IDLE)
+
+    def watch(self) -> None:
+        """Fault if a second writer has appeared while the control thread runs."""
+        if self._thread is None or self.controller.mode not in (Mode.ACTIVE, Mode.HOLDING):
+            return
+        writers = self._neighbours.second_writers(ours=1)
+        if writers:
+            self._thread.fault(f"a second writer of commands: {'; '.join(writers)}")
+
+    def summary(self) -> dict[str, Any]:
+        """What the streams delivered."""
+        return {"policy_sha256": self._policy.sha256, "nfe": self._policy.nfe, "streams": self._streams.counts()}
+
+    @property
+    def counters(self) -> Counter[str]:
+        """The filters' counters of the running activation."""
+        return Counter(self.controller.chain.counters)
+
+    def close(self) -> None:
+        """Free the threads and the topics."""
+        self.deactivate()
+        self._inference.close()
+        self._streams.close()
+        self._commands.close()
+
+
+def status(session: Session | None, report: Report, latched: str, *, recent: bool) -> dict[str, Any]:
+    """What the node says of itself, as JSON.
+
+    Args:
+        session: None while unconfigured.
+        report: its figures.
+        latched: reason of a fault that outlived its session.
+        recent: percentiles look back on the last ticks only.
+    """
+    mode, reason, running = (Mode.FAULT if latched else Mode.IDLE), latched, Counter[str]()
+    found: dict[str, Any] = {}
+    if session is not None:
+        controller = session.controller
+        mode, reason, running, found = controller.mode, controller.reason, session.counters, session.summary()
+    figures = report.summary(running, RECENT) if recent else report.summary(running)
+    return {"mode": mode.value, "reason": reason, **figures, **found}
+
+
+def _confined(settings: Settings) -> None:
+    if not settings.simulated:
+        raise OneStrideError(
+            "simulated: expected true; this version does not drive real robots, because the gate that such a run "
+            "must pass (doctor, typed confirmation, deadman, reduced speed) is not part of it yet"
+        )
+    reach = os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "")
+    if reach.upper() not in ("LOCALHOST", "OFF") and os.environ.get("ROS_LOCALHOST_ONLY") != "1":
+        raise OneStrideError(
+            "a simulated run stays on this machine: expected ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST "
+            f"(Humble: ROS_LOCALHOST_ONLY=1), got {reach or 'nothing'}"
+        )
+
+
+def _sources(contract: Contract) -> tuple[list[str], list[str]]:
+    """Objects and scalars that the policy observes."""
+    sources = [term.source for term in contract.observations]
+    objects = [source.object for source in sources if isinstance(source, ObjectSource)]
+    scalars = [source.scalar for source in sources if isinstance(source, ScalarSource)]
+    return list(dict.fromkeys(objects)), list(dict.fromkeys(scalars))

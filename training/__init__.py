@@ -1,0 +1,1 @@
+"""How a policy is learnt: agents, the training loop, environments and checkpoints."""

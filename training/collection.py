@@ -1,0 +1,203 @@
+"""Roll an oracle in an environment into a store: noisy actions are executed, the oracle's clean ones are the labels.
+
+The noise takes the arm off the oracle's path, the labels show the way back. Running the same collection again goes
+on where it was cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onestride.datasets.provenance import Provenance
+from onestride.datasets.schema import Episode, Feature, Schema, synthetic_clock
+from onestride.datasets.store import Store
+from onestride.hardware.errors import OneStrideError
+from onestride.training.environments.ogbench_cube import CubeEnvironment
+from onestride.training.environments.registry import make
+
+COMMAND = "collect"
+
+#: Episodes committed at once: what a `kill -9` can cost.
+SEGMENT = 25
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What to collect; the same collection has the same content.
+
+    Attributes:
+        env: environment id.
+        oracle: the environment's scripted expert.
+        noise: standard deviation of the Gaussian noise on executed actions, in action units ([-1, 1]).
+        seed: of the first episode; each attempt takes the next.
+        keep_failures: store unsolved episodes too.
+    """
+
+    env: str
+    oracle: str = "markov"
+    noise: float = 0.2
+    seed: int = 0
+    keep_failures: bool = False
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What is in the store now.
+
+    Attributes:
+        path: the store.
+        dataset_id: its content hash.
+        episodes: stored, those from earlier runs included.
+        steps: likewise.
+        reused: episodes that were there before.
+        failures: attempts of this run that were not solved.
+    """
+
+    path: str
+    dataset_id: str
+    episodes: int
+    steps: int
+    reused: int
+    failures: int
+
+
+def collect(
+    collection: Collection, path: str | Path, episodes: int, progress: Callable[[int, int], None] | None = None
+) -> Collected:
+    """Collect until the store holds `episodes` episodes.
+
+    Args:
+        collection: what to collect.
+        path: the store; made if missing, continued if it holds the same collection.
+        episodes: how many the store shall hold.
+        progress: called with episodes and steps after each.
+
+    Raises:
+        OneStrideError: unknown environment or oracle, or the store holds something else.
+    """
+    if episodes < 1 or not 0 <= collection.noise < np.inf:
+        raise OneStrideError(f"expected episodes >= 1 and noise >= 0, got {episodes} and {collection.noise}")
+    environment = make(collection.env)
+    try:
+        store = _open(collection, environment, Path(path))
+        reused, failures = store.num_episodes, 0
+        if reused < episodes:
+            failures = _roll(collection, environment, store, episodes, progress)
+    finally:
+        environment.close()
+    return Collected(str(path), store.dataset_id, store.num_episodes, store.num_steps, reused, failures)
+
+
+def _roll(
+    collection: Collection,
+    environment: CubeEnvironment,
+    store: Store,
+    episodes: int,
+    progress: Callable[[int, int], None] | None,
+) -> int:
+    """Attempt seeds until the store is full; the number of failures. What was rolled is kept on Ctrl-C."""
+    seed, count, steps, failures = _next_seed(collection, store), store.num_episodes, store.num_steps, 0
+    with store.writer() as writer:
+        while count < episodes:
+            episode = rollout(environment, collection.oracle, collection.noise, seed)
+            if episode.attributes["success"] or collection.keep_failures:
+                writer.add(episode)
+                count, steps = count + 1, steps + episode.length
+            if count % SEGMENT == 0:
+                writer.flush()
+            failures += not episode.attributes["success"]
+            if failures > 10 * episodes:
+                raise OneStrideError(f"{failures} attempts failed: the oracle cannot solve this with so much noise")
+            seed += 1
+            if progress:
+                progress(count, steps)
+    return failures
+
+
+def _next_seed(collection: Collection, store: Store) -> int:
+    seeds = [int(episode.attributes["seed"]) for episode in store.episodes]  # type: ignore[arg-type]
+    return max(seeds, default=collection.seed - 1) + 1
+
+
+def rollout(environment: CubeEnvironment, oracle_name: str, noise: float, seed: int) -> Episode:
+    """One episode of an oracle under noise, until solved or cut."""
+    observation = environment.reset(seed)
+    oracle, rng = environment.oracle(oracle_name, seed), np.random.default_rng(seed)
+    rows: dict[str, list[Any]] = {feature.name: [] for feature in _features(environment)}
+    solved = cut = False
+    while not (solved or cut):
+        data, clean = environment.inner.data, oracle.act()
+        executed = np.clip(clean + noise * rng.standard_normal(clean.shape), -1.0, 1.0).astype(np.float32)
+        before = {"observation": observation, "state.qpos": data.qpos.copy(), "state.qvel": data.qvel.copy()}
+        observation, reward, solved, cut = environment.step(executed.astype(np.float64))
+        step = before | {"action": clean, "action_executed": executed, "reward": reward, "terminal": solved}
+        for name, value in step.items():
+            rows[name].append(value)
+    return _episode(environment, rows, observation, seed, solved)
+
+
+def _episode(environment: CubeEnvironment, rows: dict[str, list[Any]], last: Any, seed: int, solved: bool) -> Episode:
+    dtypes = {feature.name: feature.dtype for feature in _features(environment)}
+    arrays = {name: np.asarray(values, dtypes[name]) for name, values in rows.items()}
+    return Episode(
+        data=arrays,
+        timestamps={"base": synthetic_clock(len(arrays["action"]), environment.interface.policy_rate)},
+        final={"observation": np.asarray(last, np.float32)},
+        attributes={"seed": seed, "success": solved, "task": environment.name},
+    )
+
+
+def _features(environment: CubeEnvironment) -> tuple[Feature, ...]:
+    known, model = environment.interface, environment.inner.model
+    actions = {"shape": (len(known.action_names),), "dtype": "float32", "names": known.action_names}
+    return (
+        Feature(
+            name="observation",
+            role="observation",
+            shape=(len(known.observation_names),),
+            dtype="float32",
+            names=known.observation_names,
+            units=known.observation_units,
+        ),
+        Feature(name="action", role="action", **actions),
+        Feature(name="action_executed", role="info", **actions),
+        Feature(name="reward", role="reward", shape=(), dtype="float32"),
+        Feature(name="terminal", role="terminal", shape=(), dtype="bool"),
+        Feature(name="state.qpos", role="state", shape=(model.nq,), dtype="float64"),
+        Feature(name="state.qvel", role="state", shape=(model.nv,), dtype="float64"),
+    )
+
+
+def _open(collection: Collection, environment: CubeEnvironment, path: Path) -> Store:
+    wanted = asdict(collection)
+    if path.exists():
+        store = Store.open(path)
+        if store.provenance.command != COMMAND or store.provenance.extra.get("collection") != wanted:
+            found = store.provenance.extra.get("collection", store.provenance.command)
+            raise OneStrideError(
+                f"{path} holds another collection: expected {wanted}, got {found}; choose another path"
+            )
+        return store
+    environment.reset(collection.seed)
+    schema = Schema(
+        features=_features(environment),
+        control_rate=environment.interface.policy_rate,
+        label="action",
+        label_source="oracle",
+        environment=environment.name,
+        robot=environment.interface.robot,
+    )
+    provenance = Provenance.now(
+        COMMAND,
+        packages=["ogbench", "mujoco", "gymnasium"],
+        environment=environment.name,
+        seed=collection.seed,
+        noise=collection.noise,
+        extra={"collection": wanted, "clock": "simulated time", "executed": "action_executed (label plus noise)"},
+    )
+    return Store.create(path, schema, provenance)

@@ -1,0 +1,1 @@
+"""The main job end to end, and the report of what came of it."""

@@ -1,0 +1,1 @@
+"""Environments by name, and what a policy sees and does in each."""

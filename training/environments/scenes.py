@@ -1,0 +1,104 @@
+"""Export an environment's scene once, so that the plant can load it without the environment."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from onestride.hardware.scene import (
+    SCENE_FILE,
+    ContactSensor,
+    ObjectAtTarget,
+    Scene,
+    SceneDescription,
+    TrackedObject,
+    scene_folder,
+)
+from onestride.training.environments.ogbench_cube import CubeEnvironment
+
+MODEL_FILE = "scene.xml"
+SUCCESS_DISTANCE = 0.04  # [m], `CubeEnv._compute_successes`
+CONTACT_FULL_SCALE = 50.0  # `ManipSpaceEnv.compute_ob_info`
+
+
+def export_scene(environment: CubeEnvironment, folder: Path | None = None) -> Scene:
+    """Write the scene of an environment, or reuse the one of the same package version.
+
+    Args:
+        environment: whose scene.
+        folder: where to; default the user's cache, by environment and package version.
+    """
+    folder = folder or scene_folder(environment.name, environment.source)
+    if not (folder / SCENE_FILE).is_file():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".staging-"))
+        try:
+            _write(environment, staging)
+            _publish(staging, folder)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    return Scene.load(folder)
+
+
+def _publish(staging: Path, folder: Path) -> None:
+    try:
+        staging.replace(folder)
+    except OSError:
+        if not (folder / SCENE_FILE).is_file():  # otherwise another process was faster: its scene is the same
+            raise
+
+
+def _write(environment: CubeEnvironment, folder: Path) -> None:
+    from ogbench.manipspace import mjcf_utils
+
+    environment.reset(seed=0)
+    mjcf_model = environment.inner.mjcf_model
+    for name, content in mjcf_utils.get_assets(mjcf_model).items():
+        (folder / name).write_bytes(content)
+    (folder / MODEL_FILE).write_text(_with_gains(mjcf_utils.to_string(mjcf_model), environment), encoding="utf-8")
+    (folder / SCENE_FILE).write_text(_describe(environment).model_dump_json(indent=2), encoding="utf-8")
+    folder.chmod(0o755)  # mkdtemp makes it private
+
+
+def _with_gains(xml: str, environment: CubeEnvironment) -> str:
+    """The XML with what the environment sets after compilation: actuator gains and the time step."""
+    from lxml import etree
+
+    root, model = etree.fromstring(xml), environment.inner.model
+    for element in root.find("actuator"):
+        actuator = model.actuator(element.get("name"))
+        element.set("gainprm", _numbers(actuator.gainprm))
+        element.set("biasprm", _numbers(actuator.biasprm))
+    option = root.find("option")
+    option.set("timestep", repr(float(model.opt.timestep)))
+    return str(etree.tostring(root, pretty_print=True, encoding="unicode"))
+
+
+def _numbers(values: Any) -> str:
+    return " ".join(repr(float(value)) for value in values)
+
+
+def _describe(environment: CubeEnvironment) -> SceneDescription:
+    inner, blocks = environment.inner, range(environment.cubes)
+    return SceneDescription(
+        schema_version=1,
+        environment=environment.name,
+        source=environment.source,
+        robot=environment.interface.robot,
+        model=MODEL_FILE,
+        physics_timestep=float(inner.model.opt.timestep),
+        control_period=float(inner.control_timestep()),
+        horizon=environment.horizon,
+        judged="before" if inner._success_timing == "pre" else "after",
+        objects={f"block_{i}": TrackedObject(joint=f"object_joint_{i}") for i in blocks},
+        contacts={
+            "gripper_contact": ContactSensor(body="ur5e/robotiq/right_pad", full_scale=CONTACT_FULL_SCALE),
+        },
+        success=tuple(
+            ObjectAtTarget(object=f"block_{i}", target_body=f"object_target_{i}", tolerance=SUCCESS_DISTANCE)
+            for i in blocks
+        ),
+        camera="front",
+    )

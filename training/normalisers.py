@@ -1,0 +1,45 @@
+"""Normalisers from a dataset's statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from onestride.datasets.statistics import Statistics
+from onestride.policies.normaliser import Affine
+
+SLACK = 1e-6
+"""How far outside [-1, 1] a recorded action may lie by rounding and still count as inside."""
+
+
+def observation_normaliser(statistics: Statistics, names: Sequence[str], history: int) -> Affine:
+    """Zero mean and unit deviation per element of the flattened (To * Do) observation.
+
+    Args:
+        statistics: Of the dataset, with every feature named.
+        names: Observation features, in the order they are joined.
+        history: To.
+    """
+    mean = np.concatenate([statistics.features[name].mean for name in names])
+    std = np.concatenate([statistics.features[name].std for name in names])
+    return Affine.standardise(_tensor(mean), _tensor(std)).repeat(history)
+
+
+def action_normaliser(statistics: Statistics, label: str) -> Affine:
+    """To [-1, 1] per element: nothing to do where the dataset's actions are inside already, else from min and max.
+
+    Args:
+        statistics: Of the dataset, with the label.
+        label: The feature that is imitated.
+    """
+    found = statistics.features[label]
+    if found.min.min() >= -1 - SLACK and found.max.max() <= 1 + SLACK:
+        return Affine.identity(len(found.min))
+    return Affine.unit_box(_tensor(found.min), _tensor(found.max))
+
+
+def _tensor(values: NDArray[np.float64]) -> torch.Tensor:
+    return torch.from_numpy(values.copy())
