@@ -40,8 +40,10 @@ COMMANDS: dict[str, Command] = {
     "check": Command("onestride.deploy.commands:Check", "integrity, contract, fit to robot and data, parity", "cpu"),
     "bench": Command("onestride.deploy.commands_bench:Bench", "latency and jitter, back to back and paced", "cpu"),
     "scene": Command("onestride.training.commands:ExportScene", "export an environment's scene for the plant", "sim"),
-    "run": Command("onestride.deploy.commands:Run", "run a policy on a simulated robot, in ROS 2", "ros,cpu"),
-    "doctor": Command("onestride.deploy.commands:Doctor", "what is installed, and what is missing for which job"),
+    "run": Command("onestride.deploy.commands_run:Run", "run a policy on a simulated robot, in ROS 2", "ros,cpu"),
+    "doctor": Command(
+        "onestride.deploy.commands_doctor:Doctor", "what is installed, what is missing for which job"
+    ),
 }
 
 USAGE_ERROR = 2

@@ -74,6 +74,8 @@ def _print_findings(findings: list[Finding]) -> None:
     from rich.table import Table
 
     table = Table(show_header=False, box=None, padding=(0, 1))
+    for _ in range(3):
+        table.add_column(overflow="fold")
     for finding in findings:
         mark = "[green]pass[/]" if finding.passed else "[red]FAIL[/]"
         table.add_row(mark, f"[bold]{finding.question}[/]", escape(finding.detail))

@@ -23,6 +23,9 @@ DOMAINS = range(1, 101)
 #: The DDS implementation of simulated runs.
 TRANSPORT = "rmw_fastrtps_cpp"
 
+#: How it finds neighbours there. A profile that the user has is set aside, for it may reach beyond this machine.
+PROFILE = Path(__file__).resolve().with_name("discovery.xml")
+
 
 def unique_namespace() -> str:
     """A topic namespace that no other session has, such as `/onestride_1f2e3d4c`."""
@@ -40,6 +43,8 @@ def simulated_environment(domain: int) -> dict[str, str]:
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         "ROS_STATIC_PEERS": "",
         "RMW_IMPLEMENTATION": TRANSPORT,
+        "FASTRTPS_DEFAULT_PROFILES_FILE": str(PROFILE),
+        "FASTDDS_DEFAULT_PROFILES_FILE": str(PROFILE),
     }
     if os.environ.get("ROS_DISTRO") == "humble":  # it does not know the discovery range, Jazzy warns of this one
         variables["ROS_LOCALHOST_ONLY"] = "1"

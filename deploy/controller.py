@@ -201,6 +201,8 @@ class Controller:
             return self._stopping()
         try:
             return self._following(now, measurement)
+        except OneStrideError as error:
+            return self._faulted(str(error))
         except Exception as error:  # whatever it is, the robot must be stopped
             return self._faulted(f"{type(error).__name__}: {error}")
 

@@ -172,7 +172,7 @@ def with_output(data: bytes, name: str) -> bytes:
     onnxruntime evaluates every node of a graph, whether or not an output depends on it.
 
     Raises:
-        ValueError: the model is truncated.
+        ValueError: the model is truncated or has no such output.
     """
     model = bytearray()
     for field in _fields(data):
@@ -185,8 +185,11 @@ def with_output(data: bytes, name: str) -> bytes:
 
 def _graph_with_output(graph: bytes, name: bytes) -> bytes:
     fields = list(_fields(graph))
-    outputs = {at for at, field in enumerate(fields) if field.number == _OUTPUT and _strings(field.value, 1) != [name]}
-    dropped = outputs | _not_needed(fields, {name})
+    outputs = {at: b"".join(_strings(field.value, 1)) for at, field in enumerate(fields) if field.number == _OUTPUT}
+    if name not in outputs.values():
+        available = b", ".join(outputs.values()).decode() or "none"
+        raise ValueError(f"unknown output: got {name.decode()!r}, available: {available}")
+    dropped = {at for at, output in outputs.items() if output != name} | _not_needed(fields, {name})
     return b"".join(graph[field.start : field.end] for at, field in enumerate(fields) if at not in dropped)
 
 

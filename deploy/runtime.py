@@ -145,13 +145,11 @@ def create_session(data: bytes, output: str, provider: str, source: str) -> Any:
     options.log_severity_level = 3
     try:
         session = onnxruntime.InferenceSession(onnx_file.with_output(data, output), options, providers=[provider])
-        used, outputs = session.get_providers()[0], [item.name for item in session.get_outputs()]
+        used = session.get_providers()[0]
     except Exception as error:  # onnxruntime raises its own C++ exceptions, which share no base class
-        raise OneStrideError(f"{source}: onnxruntime refuses the graph: {error}") from None
+        raise OneStrideError(f"{source}: the graph is refused: {error}") from None
     if used != provider:  # onnxruntime falls back where the provider's own libraries are missing
         raise OneStrideError(f"{source}: expected onnxruntime provider {provider}, it fell back to {used}")
-    if outputs != [output]:
-        raise OneStrideError(f"{source}: expected the graph to have output {output}, got {outputs}")
     return session
 
 

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from onestride.hardware.description import RobotDescription
 from onestride.hardware.errors import OneStrideError, unknown
 from onestride.hardware.scene import Scene
-from onestride.hardware.state import Measurement, Pose
+from onestride.hardware.state import Array, Measurement, Pose
 
 #: Everything the simulation's future depends on, including controls, mocap targets and solver warm start.
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
@@ -101,6 +101,13 @@ class Plant:
             )
             for goal in self.scene.success
         ]
+
+    @property
+    def state(self) -> Array:
+        """The full state (S,) as it is now; `reset` takes it back."""
+        vector = np.empty(self.state_size)
+        mujoco.mj_getState(self.model, self.data, vector, STATE)
+        return vector
 
     @property
     def state_size(self) -> int:

@@ -15,6 +15,7 @@ from onestride.hardware.errors import OneStrideError
 from onestride.hardware.state import Array
 
 SCENE_FILE = "scene.json"
+STARTS_FILE = "starts.json"
 
 
 def scene_folder(environment: str, source: str) -> Path:
@@ -123,6 +124,12 @@ class Scene:
     def model_path(self) -> Path:
         """The MuJoCo XML file."""
         return self.folder / self.description.model
+
+    @property
+    def starts_path(self) -> Path | None:
+        """Episode starts that came with the scene; None where there are none."""
+        path = self.folder / STARTS_FILE
+        return path if path.is_file() else None
 
     @classmethod
     def load(cls, folder: str | Path) -> Scene:

@@ -23,6 +23,8 @@ def say(result: dict[str, Any], title: str, json: bool) -> None:
     from rich.table import Table
 
     table = Table(title=title, show_header=False, box=None, title_justify="left", padding=(0, 1))
+    for _ in range(2):
+        table.add_column(overflow="fold")
     for name, value in result.items():
         table.add_row(name.replace("_", " "), escape(f"{value:.4g}" if isinstance(value, float) else str(value)))
     Console().print(table)
@@ -167,18 +169,19 @@ class Export:
 
 @dataclass
 class ExportScene:
-    """Export an environment's scene, so that the plant can load it without the environment."""
+    """Export an environment's scene and episode starts, so that the plant needs no environment."""
 
     env: tyro.conf.Positional[str]
     """Environment id."""
-    folder: Path | None = None
-    """Where to; default the user's cache."""
+    starts: int = 20
+    """Episode starts to keep with it."""
+    seed: int = 1_000_000
+    """Seed of the first start."""
 
     def __call__(self) -> int:
         """Export and print the folder."""
-        from onestride.training.environments.registry import make
-        from onestride.training.environments.scenes import export_scene
+        from onestride.training.environments.scenes import prepare_scene
 
-        scene = export_scene(make(self.env), self.folder)
+        scene = prepare_scene(self.env, self.starts, self.seed)
         say({"scene": str(scene.folder), "robot": scene.description.robot}, "exported", json=False)
         return 0

@@ -127,4 +127,3 @@ def _same_interface(store: Store, features: list[Feature], known: Interface) -> 
         raise OneStrideError(
             f"{store.path}: observations are not those of {store.schema.environment}: {', '.join(differing[:4])} differ"
         )
-

@@ -9,23 +9,34 @@ import torch
 from numpy.typing import NDArray
 
 from onestride.datasets.statistics import Statistics
-from onestride.policies.normaliser import Affine
+from onestride.policies.normaliser import SMALLEST_SPREAD, Affine
 
 SLACK = 1e-6
 """How far outside [-1, 1] a recorded action may lie by rounding and still count as inside."""
 
+FLOOR = 1e-2
+"""Smallest deviation an observation that varies at all is divided by, in recorded units (rad, m, ...).
+
+A joint that the demonstrations hardly move deviates by 1e-4 rad; divided by that, a robot's sensor noise would
+arrive at the network as ten deviations.
+"""
+
 
 def observation_normaliser(statistics: Statistics, names: Sequence[str], history: int) -> Affine:
-    """Zero mean and unit deviation per element of the flattened (To * Do) observation.
+    """Zero mean and unit deviation (less where it is below the floor) per element of a flattened observation.
 
     Args:
         statistics: Of the dataset, with every feature named.
         names: Observation features, in the order they are joined.
         history: To.
+
+    Returns:
+        The map over (To * Do,).
     """
     mean = np.concatenate([statistics.features[name].mean for name in names])
     std = np.concatenate([statistics.features[name].std for name in names])
-    return Affine.standardise(_tensor(mean), _tensor(std)).repeat(history)
+    floored = np.where(std > SMALLEST_SPREAD, np.maximum(std, FLOOR), 0.0)
+    return Affine.standardise(_tensor(mean), _tensor(floored)).repeat(history)
 
 
 def action_normaliser(statistics: Statistics, label: str) -> Affine:

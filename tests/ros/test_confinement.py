@@ -54,8 +54,11 @@ def test_a_killed_session_frees_its_domain(tmp_path, monkeypatch):
 
 def test_a_child_does_not_inherit_the_claim(tmp_path, monkeypatch):
     monkeypatch.setattr(confinement, "DOMAINS", range(1, 2))
+    command = [sys.executable, "-c", "print('here', flush=True); input()"]
     with claim_domain(tmp_path):
-        child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False)
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, close_fds=False)
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"here\n"
     with claim_domain(tmp_path):
         pass
     child.communicate(b"\n")

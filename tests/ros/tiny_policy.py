@@ -60,7 +60,7 @@ def graph(action: Sequence[float], noise_gain: float = 0.0) -> bytes:
         numpy_helper.from_array(np.zeros((28, HORIZON * size), np.float32), "nothing"),
         numpy_helper.from_array(np.array([1, HORIZON, size], np.int64), "shape"),
         numpy_helper.from_array(np.array(action, np.float32), "action"),
-        numpy_helper.from_array(np.float32(noise_gain), "gain"),
+        numpy_helper.from_array(np.array(noise_gain, np.float32), "gain"),
     ]
     nodes = [
         helper.make_node("MatMul", ["observation", "nothing"], ["flat"]),

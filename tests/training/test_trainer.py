@@ -203,7 +203,7 @@ def test_a_damaged_checkpoint_is_passed_over_aloud(options: TrainOptions, tmp_pa
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"config": replace(SMALL, lr=1e-3)}, "lr: 0.0003 there, 0.001 asked for"),
+        ({"config": replace(SMALL, lr=3e-4)}, "lr: 0.002 there, 0.0003 asked for"),
         ({"seed": 4}, "seed: 0 there, 4 asked for"),
         ({"steps": 61}, "steps: 60 there, 61 asked for"),
         ({"observations": ("goal",)}, "observations: .* there"),

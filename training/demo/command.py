@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from onestride.training.demo.robot import RobotTrials
     from onestride.training.demo.stages import Workshop
 
 Result = TypeVar("Result")
@@ -77,15 +76,15 @@ class Demo:
         _stage(console, "7/7 report", lambda: self._write(shop, report, robot, scene.folder))
         return report
 
-    def _write(self, shop: Workshop, report: dict[str, Any], robot: RobotTrials, scene: Path) -> None:
+    def _write(self, shop: Workshop, report: dict[str, Any], robot: Any, scene: Path) -> None:
         from onestride.training.demo import film, page, plots, stages
-        from onestride.training.demo import robot as stage
+        from onestride.training.demo.robot import film_of
 
         note, picture = "no film asked for", None
         if self.film:
             number = next((e.episode for e in robot.episodes if e.success), robot.episodes[0].episode)
             picture = shop.out / "episode.gif"
-            note = film.render(scene, shop.out / stage.FILM, picture, number)
+            note = film.render(scene, film_of(shop), picture, number)
             if note:
                 picture = None
                 shop.say(note)

@@ -10,7 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-WIDTH, HEIGHT, FRAME_MS = 320, 240, 50
+WIDTH, HEIGHT = 320, 240
+FRAME_MS, LAST_FRAME_MS = 50, 1500
 
 
 def render(scene: Path, film: Path, output: Path, episode: int) -> str:
@@ -75,7 +76,8 @@ def main(arguments: list[str]) -> int:
     """Render and write the GIF."""
     scene, film, output, episode = Path(arguments[0]), Path(arguments[1]), Path(arguments[2]), int(arguments[3])
     first, *rest = _frames(scene, film, episode)
-    first.save(output, save_all=True, append_images=rest, duration=FRAME_MS, loop=0, optimize=True)  # type: ignore[attr-defined]
+    durations = [FRAME_MS] * len(rest) + [LAST_FRAME_MS]
+    first.save(output, save_all=True, append_images=rest, duration=durations, loop=0, optimize=True)  # type: ignore[attr-defined]
     return 0
 
 

@@ -37,9 +37,11 @@ def success_chart(trials: list[dict[str, Any]]) -> str:
             axes.bar(index + shift, height, 0.4, color=colour, label=label if index == 0 else None)
             if not result["success"]:
                 axes.plot(index + shift, 2, "x", color=RED, markersize=7)
-    axes.set(xlabel="unseen episode", ylabel="policy steps until solved", title="Success (red cross: not solved)")
+    axes.set(
+        xlabel="unseen episode", ylabel="policy steps until solved", title="Unseen episodes (red cross: not solved)"
+    )
     axes.set_xticks(range(len(trials)))
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.22))
     return _svg(figure)
 
 

@@ -6,13 +6,12 @@ from dataclasses import asdict
 from typing import Any
 
 from onestride.training.collection import Collected
-from onestride.training.demo.robot import RobotTrials
 from onestride.training.evaluation import Trial
 from onestride.training.trainer import TrainResult
 
 
 def build_report(
-    collected: Collected, trained: TrainResult, bare: list[Trial], robot: RobotTrials, sha256: str, total_s: float
+    collected: Collected, trained: TrainResult, bare: list[Trial], robot: Any, sha256: str, total_s: float
 ) -> dict[str, Any]:
     """The report; its keys are documented in README.
 

@@ -7,16 +7,21 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from onestride.hardware.scene import (
     SCENE_FILE,
+    STARTS_FILE,
     ContactSensor,
     ObjectAtTarget,
     Scene,
     SceneDescription,
     TrackedObject,
+    save_starts,
     scene_folder,
 )
 from onestride.training.environments.ogbench_cube import CubeEnvironment
+from onestride.training.environments.registry import make
 
 MODEL_FILE = "scene.xml"
 SUCCESS_DISTANCE = 0.04  # [m], `CubeEnv._compute_successes`
@@ -42,6 +47,21 @@ def export_scene(environment: CubeEnvironment, folder: Path | None = None) -> Sc
     return Scene.load(folder)
 
 
+def prepare_scene(name: str, starts: int = 20, seed: int = 1_000_000) -> Scene:
+    """Export the scene of an environment by name, with the starts of `starts` episodes from `seed` on."""
+    environment = make(name)
+    try:
+        scene = export_scene(environment)
+        seeds, states = list(range(seed, seed + starts)), []
+        for one in seeds:
+            environment.reset(one)
+            states.append(environment.state())
+        save_starts(scene.folder / STARTS_FILE, seeds, np.array(states))
+    finally:
+        environment.close()
+    return scene
+
+
 def _publish(staging: Path, folder: Path) -> None:
     try:
         staging.replace(folder)
@@ -63,7 +83,7 @@ def _write(environment: CubeEnvironment, folder: Path) -> None:
 
 
 def _with_gains(xml: str, environment: CubeEnvironment) -> str:
-    """The XML with what the environment sets after compilation: actuator gains and the time step."""
+    """The XML with what the environment sets after compilation: actuator gains, colours and the time step."""
     from lxml import etree
 
     root, model = etree.fromstring(xml), environment.inner.model
@@ -71,6 +91,9 @@ def _with_gains(xml: str, environment: CubeEnvironment) -> str:
         actuator = model.actuator(element.get("name"))
         element.set("gainprm", _numbers(actuator.gainprm))
         element.set("biasprm", _numbers(actuator.biasprm))
+    for element in root.iter("geom"):
+        if element.get("name"):
+            element.set("rgba", _numbers(model.geom(element.get("name")).rgba))
     option = root.find("option")
     option.set("timestep", repr(float(model.opt.timestep)))
     return str(etree.tostring(root, pretty_print=True, encoding="unicode"))

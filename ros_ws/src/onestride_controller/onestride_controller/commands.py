@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from typing import Any
 
 import numpy as np
@@ -25,17 +24,17 @@ class Commands:
 
     def __init__(self, node: Node, robot: RobotDescription) -> None:
         self._node = node
-        self._parts: list[tuple[Any, Any, array[float], list[int]]] = []
+        self._parts: list[tuple[Any, Any, Array, list[int]]] = []
         for group in robot.commands:
             publisher = node.create_publisher(Float64MultiArray, group.topic, COMMAND)
-            values = array("d", [0.0] * len(group.joints))
-            self._parts.append((publisher, Float64MultiArray(data=values), values, robot.indices(group.joints)))
-            self._parts[-1][1].data = values
+            message = Float64MultiArray(data=[0.0] * len(group.joints))
+            values = np.frombuffer(message.data)  # the message's own array
+            self._parts.append((publisher, message, values, robot.indices(group.joints)))
 
     def send(self, command: Array) -> None:
         """Send joint targets (n,) [rad]."""
         for publisher, message, values, joints in self._parts:
-            np.frombuffer(values)[:] = command[joints]
+            values[:] = command[joints]
             publisher.publish(message)
 
     def close(self) -> None:

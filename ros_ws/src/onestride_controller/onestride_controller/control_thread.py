@@ -11,12 +11,31 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
 from onestride.deploy.controller import Controller, Mode, Tick
-from onestride.hardware.state import Array
-from onestride_controller.commands import Commands
+from onestride.hardware.state import Array, Measurement
 from onestride_controller.report import Report
-from onestride_controller.streams import JOINTS, Streams
+
+
+class Source(Protocol):
+    """Where measurements come from; see `streams.Streams`."""
+
+    def poll(self) -> float:
+        """Look for newer samples; the time of looking [s]."""
+        ...
+
+    def measurement(self) -> Measurement:
+        """The newest samples."""
+        ...
+
+
+class Sink(Protocol):
+    """Where commands go; see `commands.Commands`."""
+
+    def send(self, command: Array) -> None:
+        """Send joint targets (n,) [rad]."""
+        ...
 
 
 class ControlThread:
@@ -25,12 +44,13 @@ class ControlThread:
     While it runs, the controller belongs to it: others use `post`.
     """
 
-    def __init__(self, controller: Controller, streams: Streams, commands: Commands, report: Report) -> None:
+    def __init__(self, controller: Controller, streams: Source, commands: Sink, report: Report) -> None:
         self._controller, self._streams, self._commands, self._report = controller, streams, commands, report
         self._requests: deque[Callable[[], None]] = deque()
         self._stopping = threading.Event()
         self._last: Array | None = None
         self._detected: float | None = None
+        self._joints_received = float("-inf")
         self._thread = threading.Thread(target=self._run, name="onestride-control", daemon=True)
 
     def start(self) -> None:
@@ -52,7 +72,7 @@ class ControlThread:
         self.post(lambda: self._fault(reason, found))
 
     def stop(self, timeout: float) -> bool:
-        """Come to rest, then end; whether the robot was at rest within `timeout` [s].
+        """Come to rest, then end; whether both succeeded, the rest within `timeout` [s].
 
         The tick in progress is finished, so that the safe command has been sent when this returns.
         """
@@ -63,7 +83,7 @@ class ControlThread:
         at_rest = self._at_rest
         self._stopping.set()
         self._thread.join(timeout=1.0)
-        return at_rest
+        return at_rest and not self.running
 
     @property
     def _at_rest(self) -> bool:
@@ -86,14 +106,15 @@ class ControlThread:
             tick = self._tick()
         except Exception as error:  # a dead control thread would leave the robot to its last command
             tick = self._rescue(f"control thread: {type(error).__name__}: {error}", now)
-        self._report.tick(tick, now, late, self._streams.all[JOINTS].received)
+        self._report.tick(tick, now, late, self._joints_received)
 
     def _tick(self) -> Tick:
         while self._requests:
             self._requests.popleft()()
         before = self._controller.mode
-        now = self._streams.poll()
-        tick = self._controller.tick(now, self._streams.measurement())
+        now, measurement = self._streams.poll(), self._streams.measurement()
+        self._joints_received = measurement.received["joints"]
+        tick = self._controller.tick(now, measurement)
         if tick.mode is Mode.FAULT and before is not Mode.FAULT:
             self._detected = now
         self._send(tick)

@@ -12,14 +12,15 @@ from rclpy.node import Node
 from onestride.hardware.description import RobotDescription
 from onestride.hardware.errors import OneStrideError
 
-#: How the graph names the owner of an endpoint whose participant has not introduced its nodes (yet).
-UNKNOWN = "_NODE_NAME_UNKNOWN_"
+#: The owner of an endpoint whose participant has not introduced its nodes (yet).
+UNKNOWN = "a nameless participant"
 
-#: How long to look at the graph before believing that nobody else is there [s].
-DISCOVERY_TIME = 0.5
+#: How long to look at the graph before believing that nobody else is there [s]. In simulated sessions neighbours
+#: are found within 0.5 s, see `onestride.deploy.confinement.PROFILE`.
+DISCOVERY_TIME = 1.0
 
 #: How long a participant may take to introduce its nodes; afterwards it counts as foreign [s].
-INTRODUCTION_TIME = 3.0
+INTRODUCTION_TIME = 4.0
 
 
 class Neighbours:
@@ -65,9 +66,9 @@ class Neighbours:
             )
 
     def second_writers(self, ours: int) -> list[str]:
-        """Undeclared publishers, as `foreign_writers`, once they have had the time to introduce themselves."""
+        """Undeclared publishers, as `foreign_writers`; declared ones get the time to introduce themselves."""
         found, now = self.foreign_writers(ours), time.monotonic()
-        if not any(UNKNOWN in one for one in found):
+        if not self._writers or not any(UNKNOWN in one for one in found):
             self._unknown_since = None
             return found
         self._unknown_since = self._unknown_since or now
@@ -95,6 +96,9 @@ class Neighbours:
 
 
 def _owner(info: Any) -> str:
+    """The full name of an endpoint's node."""
+    if info.node_name == "_NODE_NAME_UNKNOWN_":  # what rmw reports
+        return UNKNOWN
     return _join(info.node_namespace, info.node_name)
 
 

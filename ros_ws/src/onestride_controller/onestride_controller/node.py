@@ -49,8 +49,9 @@ class ControllerNode(LifecycleNode):
         super().__init__(NODE_NAME, **options)
         self._born = time.monotonic()
         self._report, self._session, self._latched = Report(), None, ""
-        self._activations = 0
+        self._activations, self._refusal = 0, ""
         declare(self)
+        self._survive_impossible_transitions()
         self._status = self.create_publisher(String, "~/status", RELIABLE)
         self.create_service(Trigger, "~/report", self._on_report)
         self.create_service(Trigger, "~/report_reset", self._on_report_reset)
@@ -61,6 +62,23 @@ class ControllerNode(LifecycleNode):
     _session: Session | None
 
     # Transitions
+
+    def _survive_impossible_transitions(self) -> None:
+        """Refuse a transition that the present state does not have; rclpy would end the process instead."""
+        service = self._service_change_state
+        change = service.callback
+
+        def guarded(request: Any, response: Any) -> Any:
+            try:
+                return change(request, response)
+            except RuntimeError:  # RCLError, which rclpy does not export
+                wanted = request.transition.label or request.transition.id
+                self._refusal = f"cannot make transition {wanted} in state {self._state_machine.current_state[1]}"
+                self.get_logger().error(self._refusal)
+                response.success = False
+                return response
+
+        service.callback = guarded
 
     def on_configure(self, state: Any) -> TransitionCallbackReturn:
         """Load and verify the policy, the robot and the neighbourhood."""
@@ -94,17 +112,17 @@ class ControllerNode(LifecycleNode):
 
     def _attempt(self, what: str, transition: Callable[[], None]) -> TransitionCallbackReturn:
         """What the user can mend is a failed transition; anything else is an error. Both are logged."""
+        outcome, self._refusal = SUCCESS, ""
         try:
             transition()
         except OneStrideError as error:
-            self.get_logger().error(f"cannot {what}: {error}")
-            return FAILURE
+            outcome, self._refusal = FAILURE, f"cannot {what}: {error}"
         except Exception as error:  # rclpy would swallow it without a word
-            self.get_logger().error(f"cannot {what}: {type(error).__name__}: {error}")
-            return ERROR
-        finally:
-            self._log_events()
-        return SUCCESS
+            outcome, self._refusal = ERROR, f"cannot {what}: {type(error).__name__}: {error}"
+        if self._refusal:
+            self.get_logger().error(self._refusal)
+        self._log_events()
+        return outcome
 
     def _configure(self) -> None:
         self._session = Session(self, settings(self), self._report, self._born)
@@ -113,9 +131,9 @@ class ControllerNode(LifecycleNode):
         gc.freeze()
 
     def _activate(self) -> None:
-        if self._latched:
-            raise OneStrideError(f"a fault is latched: {self._latched}; rearm first")
         session = self._configured()
+        if fault := self._latched or session.fault:
+            raise OneStrideError(f"a fault is latched: {fault}; rearm first")
         session.activate(settings(self).seed + self._activations)
         self._activations += 1
         gc.disable()  # collected twice a second instead, by the executor's thread
@@ -130,8 +148,7 @@ class ControllerNode(LifecycleNode):
         session, self._session = self._session, None
         if session is not None:
             session.close()
-            if session.controller.mode is Mode.FAULT:
-                self._latched = session.controller.reason
+            self._latched = self._latched or session.fault
 
     def _configured(self) -> Session:
         if self._session is None:
@@ -153,9 +170,13 @@ class ControllerNode(LifecycleNode):
 
     def _on_rearm(self, request: Any, response: Any) -> Any:
         del request
+        try:
+            if self._session is not None:
+                self._session.rearm()
+        except OneStrideError as error:
+            response.success, response.message = False, str(error)
+            return response
         self._latched = ""
-        if self._session is not None:
-            self._session.rearm()
         response.success, response.message = True, "{}"
         return response
 
@@ -186,7 +207,8 @@ class ControllerNode(LifecycleNode):
         self._status.publish(String(data=self._json(recent=True)))
 
     def _json(self, *, recent: bool) -> str:
-        return json.dumps(status(self._session, self._report, self._latched, recent=recent))
+        found = status(self._session, self._report, self._latched, recent=recent)
+        return json.dumps({**found, "refusal": self._refusal})
 
     def close(self) -> None:
         """Bring the robot to rest and free everything, whatever the lifecycle state."""

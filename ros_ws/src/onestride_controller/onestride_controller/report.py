@@ -15,6 +15,9 @@ from onestride.hardware.state import Array
 #: Samples a series keeps for its percentiles: 20 minutes of ticks at 200 Hz.
 CAPACITY = 1 << 18
 
+#: Bars of a histogram.
+BINS = 60
+
 #: Samples that the status looks back on.
 RECENT = 2000
 
@@ -38,6 +41,16 @@ class Series:
         known = self._samples[np.arange(self.count - min(self.count, CAPACITY, last), self.count) % CAPACITY]
         p50, p99 = np.percentile(known, [50, 99])
         return {"p50": round(float(p50), 4), "p99": round(float(p99), 4), "max": round(self._largest, 4)}
+
+    def histogram(self) -> dict[str, list[float]]:
+        """Counts of the kept samples between logarithmic edges; both empty where there are none."""
+        known = self._samples[: min(self.count, CAPACITY)]
+        if not len(known):
+            return {"edges": [], "counts": []}
+        low, high = max(float(known.min()), 1e-4), max(float(known.max()), 1e-3)
+        edges = np.geomspace(low, high * 1.001, BINS + 1)
+        counts, _ = np.histogram(np.maximum(known, low), edges)
+        return {"edges": edges.tolist(), "counts": counts.tolist()}
 
 
 class Rate:

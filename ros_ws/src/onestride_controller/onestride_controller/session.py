@@ -77,12 +77,17 @@ class Session:
         """Whether the control thread ticks."""
         return self._thread is not None and self._thread.running
 
+    @property
+    def fault(self) -> str:
+        """Why a fault is latched; empty if none is."""
+        return self.controller.reason if self.controller.mode is Mode.FAULT else ""
+
     def activate(self, seed: int) -> None:
         """Begin from the measured pose, as soon as every stream has a sample.
 
         Raises:
-            OneStrideError: a fault is latched, a stream gives nothing, another writer is there, or the measured
-                state is refused.
+            OneStrideError: a stream gives nothing, a stranger is on the command topics, or the measured state is
+                refused.
         """
         self._neighbours.refuse_foreign(self._born, ours=1)
         now = self._first_samples()
@@ -116,8 +121,14 @@ class Session:
         return at_rest
 
     def rearm(self) -> None:
-        """Clear a latched fault."""
+        """Clear a latched fault.
+
+        Raises:
+            OneStrideError: the safe stop has not come to rest yet.
+        """
         if self._thread is not None and self.running:
+            if not self.controller.at_rest:
+                raise OneStrideError("cannot rearm: the robot is still being brought to rest")
             self._thread.post(self.controller.rearm)
         else:
             self.controller.rearm()
@@ -157,12 +168,16 @@ def status(session: Session | None, report: Report, latched: str, *, recent: boo
         latched: reason of a fault that outlived its session.
         recent: percentiles look back on the last ticks only.
     """
-    mode, reason, running = (Mode.FAULT if latched else Mode.IDLE), latched, Counter[str]()
+    mode, reason, running = Mode.IDLE, "", Counter[str]()
     found: dict[str, Any] = {}
     if session is not None:
         controller = session.controller
         mode, reason, running, found = controller.mode, controller.reason, session.counters, session.summary()
+    if latched:
+        mode, reason = Mode.FAULT, latched
     figures = report.summary(running, RECENT) if recent else report.summary(running)
+    if not recent:
+        figures["tick_ms_histogram"] = report.tick_ms.histogram()
     return {"mode": mode.value, "reason": reason, **figures, **found}
 
 

@@ -155,13 +155,13 @@ class Supervisor:
         """Take the controller through a lifecycle transition.
 
         Raises:
-            OneStrideError: it refuses (its log says why) or does not answer.
+            OneStrideError: it refuses, and the message says why, or it does not answer.
         """
         if name not in TRANSITIONS:
             raise unknown("transition", name, TRANSITIONS)
         request = ChangeState.Request(transition=Transition(id=TRANSITIONS[name]))
         if not self._call(ChangeState, f"{CONTROLLER}/change_state", request, timeout).success:
-            raise OneStrideError(f"{CONTROLLER} refuses to {name}; its log says why")
+            raise OneStrideError(f"{CONTROLLER}: {self.report()['refusal']}")
 
     def trigger(self, service: str, timeout: float = 5.0) -> dict[str, Any]:
         """Call a service such as `onestride_plant/progress` and read its JSON answer.

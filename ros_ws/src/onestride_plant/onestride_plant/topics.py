@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -31,8 +30,9 @@ class Readings:
         measurement = plant.read()
         self._joints = node.create_publisher(JointState, JOINT_STATES, SENSOR)
         self._message = JointState(name=list(plant.robot.joint_names))
-        self._position, self._velocity = _buffer(plant.robot), _buffer(plant.robot)
-        self._message.position, self._message.velocity = self._position, self._velocity
+        self._message.position, self._message.velocity = measurement.position, measurement.velocity
+        # The messages' own arrays, whether the setters copied or not.
+        self._position, self._velocity = np.frombuffer(self._message.position), np.frombuffer(self._message.velocity)
         self._poses = {
             name: (node.create_publisher(PoseStamped, f"objects/{name}/pose", SENSOR), _pose_message())
             for name in measurement.objects
@@ -54,13 +54,8 @@ class Readings:
             reading.data = value
             publisher.publish(reading)
         self._message.header.stamp = stamp
-        np.frombuffer(self._position)[:] = measurement.position
-        np.frombuffer(self._velocity)[:] = measurement.velocity
+        self._position[:], self._velocity[:] = measurement.position, measurement.velocity
         self._joints.publish(self._message)
-
-
-def _buffer(robot: RobotDescription) -> array[float]:
-    return array("d", [0.0] * len(robot.joints))
 
 
 def _pose_message() -> PoseStamped:

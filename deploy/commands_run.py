@@ -1,0 +1,150 @@
+"""`onestride run`: a policy on a simulated robot, through the ROS 2 node or in this process."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from onestride.deploy.contract import Contract
+from onestride.deploy.rooms import load
+from onestride.hardware.errors import OneStrideError
+from onestride.hardware.scene import STARTS_FILE, Scene, find_scene
+
+SIMULATED = "onestride_controller.simulated"
+
+
+@dataclass
+class Run:
+    """Run a policy on a simulated robot, through the ROS 2 node over DDS on this machine only.
+
+    Ctrl-C stops node and plant in order.
+    """
+
+    policy: tyro.conf.Positional[Path]
+    """Exported policy file."""
+    robot: str | None = None
+    """Robot description, by id or YAML file; default the contract's."""
+    scene: Path | None = None
+    """Folder of an exported scene; default the contract's environment, exported if need be."""
+    episodes: int = 5
+    """Episodes to run."""
+    nfe: int | None = None
+    """Network evaluations per action; default the policy's first."""
+    seed: int = 0
+    """Seed of the policy's noise."""
+    no_ros: bool = False
+    """Run the same controller in this process, in simulated time."""
+    logs: Path = Path("runs/run/log")
+    """Folder for the processes' logs."""
+    json: bool = False
+    """Print JSON and nothing else on the standard output."""
+
+    def __call__(self) -> int:
+        """Run the episodes and print what came of them."""
+        from onestride.deploy.runtime import load_contract
+
+        if self.episodes < 1:
+            raise OneStrideError(f"expected episodes >= 1, got {self.episodes}")
+        contract, _ = load_contract(self.policy)
+        if contract.robot is None:
+            raise OneStrideError(f"{self.policy} names no robot (actions as in its dataset): it cannot be run")
+        scene = Scene.load(self.scene) if self.scene else _scene_of(contract)
+        robot = self.robot or contract.robot.id
+        result = self._in_process(robot, scene) if self.no_ros else self._through_ros(robot, scene)
+        _print(result, self.json)
+        return 0
+
+    def _through_ros(self, robot: str, scene: Scene) -> dict[str, Any]:
+        run = load(f"{SIMULATED}:SimulatedRun", "ros")(
+            policy=self.policy,
+            robot=robot,
+            scene=scene.folder,
+            episodes=self.episodes,
+            logs=self.logs,
+            starts=scene.starts_path,
+            nfe=self.nfe,
+            seed=self.seed,
+        )
+        trials = load(f"{SIMULATED}:run_simulated", "ros")(run, _say)
+        figures = {name: value for name, value in trials.figures.items() if name != "tick_ms_histogram"}
+        return {
+            "success_rate": sum(episode.success for episode in trials.episodes) / len(trials.episodes),
+            "episodes": [asdict(episode) for episode in trials.episodes],
+            "transport": trials.transport,
+            "simulated": True,
+            "node": figures,
+        }
+
+    def _in_process(self, robot_name: str, scene: Scene) -> dict[str, Any]:
+        from onestride.deploy.controller import Controller
+        from onestride.deploy.kinematics import ForwardKinematics
+        from onestride.deploy.runtime import InlineInference, PolicyRuntime
+        from onestride.deploy.simulation import simulate_episode
+        from onestride.hardware.description import load_robot
+        from onestride.hardware.plant import Plant
+        from onestride.hardware.scene import load_starts
+
+        robot = load_robot(robot_name)
+        policy, plant = PolicyRuntime(self.policy, nfe=self.nfe), Plant(scene, robot)
+        forward = ForwardKinematics.load(scene.model_path, robot)
+        controller = Controller(policy.contract, robot, forward, InlineInference(policy))
+        states = load_starts(scene.starts_path)[1] if scene.starts_path else [plant.state]
+        episodes = []
+        for index in range(self.episodes):
+            progress = simulate_episode(controller, plant, states[index % len(states)], self.seed + index)
+            episodes.append({"episode": index, **asdict(progress), "fault": controller.reason})
+            controller.rearm()
+        return {
+            "success_rate": sum(bool(episode["success"]) for episode in episodes) / len(episodes),
+            "episodes": episodes,
+            "transport": "none (in process, simulated time)",
+            "simulated": True,
+            "node": {"counters": dict(controller.chain.counters)},
+        }
+
+
+def _scene_of(contract: Contract) -> Scene:
+    """The scene of the policy's environment, exported now if the environment is installed."""
+    if contract.environment is None:
+        raise OneStrideError("the policy names no environment: expected --scene")
+    try:
+        scene = find_scene(contract.environment)
+        if (scene.folder / STARTS_FILE).is_file():
+            return scene
+    except OneStrideError:
+        pass
+    prepared: Scene = load("onestride.training.environments.scenes:prepare_scene", "sim")(contract.environment)
+    return prepared
+
+
+def _say(episode: Any) -> None:
+    from rich.console import Console
+
+    outcome = f"solved after {episode.solved_after} steps" if episode.success else episode.fault or "not solved"
+    Console(stderr=True).print(
+        f"episode {episode.episode}: {outcome} ({episode.time:.1f} s simulated)", highlight=False
+    )
+
+
+def _print(result: dict[str, Any], json: bool) -> None:
+    from rich.console import Console
+
+    from onestride.deploy.commands import print_json
+
+    if json:
+        print_json(result)
+        return
+    console = Console()
+    console.print(f"[bold]{result['success_rate']:.0%}[/] of {len(result['episodes'])} episodes solved (simulated)")
+    node = result["node"]
+    if "tick_ms" in node:
+        tick = node["tick_ms"]
+        console.print(
+            f"control {node['control_rate_hz']:.1f} Hz, tick p50 {tick['p50']:.2f} p99 {tick['p99']:.2f} ms, "
+            f"{node['deadline_misses']} deadline misses, interventions {node['intervention_rate']:.1%}, "
+            f"{result['transport']}",
+            highlight=False,
+        )

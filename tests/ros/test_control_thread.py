@@ -1,0 +1,184 @@
+"""The control thread without ROS: it never dies silently, and it keeps to its grid."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2: pip install 'onestride[ros]'")
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from onestride.deploy.controller import Controller, Mode
+from onestride.deploy.kinematics import ForwardKinematics
+from onestride.deploy.runtime import InlineInference, PolicyRuntime
+from onestride.hardware.description import load_robot
+from onestride.hardware.plant import Plant
+from onestride.hardware.scene import Scene
+from onestride_controller import report as report_module
+from onestride_controller.control_thread import ControlThread
+from onestride_controller.report import Rate, Report, Series
+from onestride_controller.streams import JointReader
+
+ROBOT = load_robot("ur5e_2f85")
+
+
+class Streams:
+    """Streams of a plant in this process, which fail when told to."""
+
+    def __init__(self, plant):
+        self._plant, self.broken, self.slow = plant, None, 0.0
+
+    def poll(self):
+        time.sleep(self.slow)
+        if self.broken:
+            raise self.broken
+        return time.monotonic()
+
+    def measurement(self):
+        return self._plant.read()
+
+
+class Commands:
+    """Keeps what is sent, and fails when told to."""
+
+    def __init__(self):
+        self.sent, self.broken = [], None
+
+    def send(self, command):
+        if self.broken:
+            raise self.broken
+        self.sent.append(command)
+
+
+@pytest.fixture
+def thread(ground):
+    scene = Scene.load(ground.scene)
+    policy = PolicyRuntime(ground.policy)
+    controller = Controller(
+        policy.contract,
+        ROBOT,
+        ForwardKinematics.load(scene.model_path, ROBOT),
+        InlineInference(policy),
+        soft_start=0.0,
+    )
+    streams, commands, report = Streams(Plant(scene, ROBOT)), Commands(), Report()
+    controller.activate(time.monotonic(), streams.measurement())
+    report.begin()
+    one = ControlThread(controller, streams, commands, report)
+    one.start()
+    time.sleep(0.3)
+    yield one, controller, streams, commands, report
+    one.stop(1.0)
+
+
+def test_an_exception_becomes_a_fault_and_the_safe_stop_goes_on(thread):
+    one, controller, streams, commands, report = thread
+    streams.broken = RuntimeError("the middleware broke")
+    time.sleep(0.7)
+    assert one.running
+    assert controller.mode is Mode.FAULT
+    assert controller.reason == "control thread: RuntimeError: the middleware broke"
+    assert list(report.events)[-1] == (Mode.FAULT, controller.reason)
+    count = len(commands.sent)
+    time.sleep(0.1)
+    assert len(commands.sent) > count, "the safe stop is repeated"
+    np.testing.assert_array_equal(commands.sent[-1], commands.sent[-2])
+    assert report.summary(Counter())["safe_stop_delay_ms"] < 50
+
+
+def test_even_a_publisher_that_throws_does_not_end_it(thread):
+    one, controller, _, commands, _ = thread
+    commands.broken = OSError("no more memory")
+    time.sleep(0.1)
+    assert one.running
+    assert controller.mode is Mode.FAULT
+    commands.broken = None
+    count = len(commands.sent)
+    time.sleep(0.1)
+    assert len(commands.sent) > count
+
+
+def test_late_ticks_are_counted_and_the_grid_stays(thread):
+    one, controller, streams, _, report = thread
+    before, ticks = report.deadline_misses, report.ticks
+    streams.slow = 3.5 * controller.period
+    time.sleep(1.0)
+    streams.slow = 0.0
+    assert one.running
+    late = report.ticks - ticks
+    assert late == pytest.approx(1.0 / (4 * controller.period), rel=0.3), "one tick every four periods, no burst"
+    assert report.deadline_misses - before <= late
+
+
+def test_stopping_brings_it_to_rest(thread):
+    one, controller, _, commands, report = thread
+    assert one.stop(1.0)
+    assert not one.running
+    assert controller.mode is Mode.HOLDING
+    assert controller.at_rest
+    speed = np.abs(np.diff(commands.sent[-2:], axis=0)) / controller.period
+    assert speed.max() <= 2 * ROBOT.safe_stop.deceleration * controller.period
+    assert (Mode.HOLDING, "") in report.events
+
+
+@given(st.lists(st.floats(0, 1e3), min_size=1, max_size=60), st.integers(1, 80))
+def test_a_series_is_the_percentiles_of_its_latest_samples(values, last):
+    kept = report_module.CAPACITY
+    try:
+        report_module.CAPACITY = 16
+        series = Series()
+        for value in values:
+            series.add(value)
+        found = series.summary(last)
+        latest = values[-min(16, last) :]
+        assert found["p50"] == pytest.approx(np.percentile(latest, 50), abs=1e-4)
+        assert found["p99"] == pytest.approx(np.percentile(latest, 99), abs=1e-4)
+        assert found["max"] == pytest.approx(max(values), abs=1e-4)
+    finally:
+        report_module.CAPACITY = kept
+
+
+def test_a_rate_leaves_out_pauses():
+    rate = Rate()
+    for start in (0.0, 100.0):
+        for step in range(11):
+            rate.add(start + step * 0.01)
+        rate.pause()
+    assert rate.value == pytest.approx(100.0)
+    assert Rate().value is None
+
+
+@given(st.permutations(range(7)), st.lists(st.floats(-3, 3), min_size=7, max_size=7))
+def test_joint_order_does_not_matter(order, position):
+    velocity = [2 * value for value in position]
+    message = SimpleNamespace(
+        name=[ROBOT.joint_names[place] for place in order],
+        position=[position[place] for place in order],
+        velocity=[velocity[place] for place in order],
+    )
+    read, moved = JointReader(ROBOT.joint_names)(message)
+    assert read.tolist() == position
+    assert moved.tolist() == velocity
+
+
+@pytest.mark.parametrize(
+    ("names", "values", "words"),
+    [
+        ([], 0, "empty name"),
+        (ROBOT.joint_names[1:], 6, "expected once each: shoulder_pan_joint"),
+        ((*ROBOT.joint_names, "elbow_joint"), 8, "expected once each: elbow_joint"),
+        (ROBOT.joint_names, 6, "not one position and velocity per name"),
+    ],
+)
+def test_joint_states_that_are_not_taken(names, values, words):
+    message = SimpleNamespace(name=list(names), position=[0.0] * values, velocity=[0.0] * values)
+    reader = JointReader(ROBOT.joint_names)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=words):
+            reader(message)
