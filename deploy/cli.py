@@ -41,9 +41,7 @@ COMMANDS: dict[str, Command] = {
     "bench": Command("onestride.deploy.commands_bench:Bench", "latency and jitter, back to back and paced", "cpu"),
     "scene": Command("onestride.training.commands:ExportScene", "export an environment's scene for the plant", "sim"),
     "run": Command("onestride.deploy.commands_run:Run", "run a policy on a simulated robot, in ROS 2", "ros,cpu"),
-    "doctor": Command(
-        "onestride.deploy.commands_doctor:Doctor", "what is installed, what is missing for which job"
-    ),
+    "doctor": Command("onestride.deploy.commands_doctor:Doctor", "what is installed, what is missing for which job"),
 }
 
 USAGE_ERROR = 2
