@@ -29,6 +29,10 @@ from onestride.hardware.state import Array, Measurement
 PATIENCE = 0.2
 
 
+#: How far outside its limits a joint may be measured at activation [rad]: the first command takes it back inside.
+TOLERANCE = 0.05
+
+
 class Inference(Protocol):
     """Where chunks come from; see `InlineInference` and `ThreadedInference`."""
 
@@ -138,8 +142,11 @@ class Controller:
         joints, shape = len(self.robot.joints), np.shape(measurement.position)
         if shape != (joints,):
             raise OneStrideError(f"cannot activate: expected {joints} measured positions, got shape {shape}")
-        lower, upper = self.robot.position_limits
-        start = np.clip(measurement.position, lower, upper)
+        start = np.clip(measurement.position, *self.robot.position_limits)
+        beyond = np.abs(measurement.position - start)
+        if beyond.max() > TOLERANCE:
+            joint = self.robot.joint_names[int(beyond.argmax())]
+            raise OneStrideError(f"cannot activate: {joint} is measured {beyond.max():.3f} rad outside its limits")
         state = ControlState(now, self.period, measurement, start)
         certified = self.chain.certify(state, start)
         if not certified.feasible:

@@ -48,8 +48,11 @@ def fresh_parity(policy: str | Path, path: str | Path) -> Finding:
         detail = f"the file was exported at step {contract.policy.steps}, the run is at step {run.step}: export it anew"
         return Finding(question, False, detail)
     module = run.agent.as_exportable(contract.policy.nfe)
-    data = onnx_file.read_file(policy)
-    worst, count = parity(module, data, contract, _observations(run, contract, None))
+    try:
+        observations = _observations(run, contract, None)
+    except OneStrideError as error:
+        return Finding(question, False, str(error))
+    worst, count = parity(module, onnx_file.read_file(policy), contract, observations)
     return Finding(question, worst <= TOLERANCE, f"{worst:.2g} over {count} observations, at most {TOLERANCE}")
 
 

@@ -12,7 +12,7 @@ from onestride.deploy.cli import main
 
 
 def test_percentiles_of_a_known_series():
-    figures = percentiles(np.arange(1.0, 1002.0))
+    figures = percentiles(np.arange(1.0, 1002.0, dtype=np.float64))
     assert figures["min"] == 1 and figures["max"] == 1001 and figures["n"] == 1001
     assert (figures["p50"], figures["p90"], figures["p99"], figures["p99.9"]) == (501, 901, 991, 1000)
 

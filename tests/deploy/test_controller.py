@@ -206,6 +206,7 @@ def test_while_a_chunk_is_late_the_target_is_held_and_no_action_is_lost(drive, s
         (lambda _: {"received": {"joints": 0.0}}, "cannot activate: stream .*: nothing received"),
         (lambda m: {"position": with_nan(m.position, 4)}, "cannot activate: measured position: not finite at joint 4"),
         (lambda m: {"velocity": with_nan(m.velocity, 0)}, "cannot activate: measured velocity: not finite at joint 0"),
+        (lambda m: {"position": m.position + 7.0 * np.eye(7)[2]}, "elbow_joint is measured .* rad outside its limits"),
         (lambda m: {"position": m.position[:6]}, r"cannot activate: expected 7 measured positions, got shape \(6,\)"),
     ],
 )

@@ -38,7 +38,8 @@ EXPORT_MAY = frozenset({"torch", "onnx", "onnxscript"})
 # Files that import by name, from a table of their own. The modules in a table count as imported, except in the
 # command line's: a command of any room is chosen there, so that no arrow is an import statement.
 COMMAND_TABLE = "deploy/cli.py"
-# `deploy/rooms.py` reaches other rooms for the commands of this one, which alone may use it.
+# `deploy/rooms.py` reaches other rooms for the commands of this one, and the ROS nodes for `training/`; nothing else
+# of this room may use it.
 ROOM_LOADER = "deploy/rooms.py"
 LOADED_BY = re.compile(r"deploy/commands\w*\.py")
 NAME_TABLES = frozenset({COMMAND_TABLE, ROOM_LOADER, "datasets/converters/__init__.py"})
@@ -137,7 +138,7 @@ def _of_ours(room: str, path: str, one: Import) -> str:
         return ""
     if room in ROBOT_SIDE and _within(module, ONLY_LAZILY) and not one.lazy:
         return "only inside a function, it needs zarr"
-    if _within(module, "onestride.deploy.rooms") and not LOADED_BY.fullmatch(path):
+    if _within(module, "onestride.deploy.rooms") and room == "deploy" and not LOADED_BY.fullmatch(path):
         return "only the commands of deploy reach other rooms by name"
     allowed = [f"onestride.{name}" for name in (room, *ARROWS[room])]
     if path == EXPORT and one.lazy:

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 WIDTH, HEIGHT = 320, 240
 FRAME_MS, LAST_FRAME_MS = 50, 1500
@@ -40,7 +41,7 @@ def render(scene: Path, film: Path, output: Path, episode: int) -> str:
     return f"no film: headless rendering needs EGL ({last})"
 
 
-def _frames(scene: Path, film: Path, episode: int) -> list[object]:
+def _frames(scene: Path, film: Path, episode: int) -> list[Any]:
     import mujoco
     import numpy as np
     from PIL import Image
@@ -63,13 +64,13 @@ def _frames(scene: Path, film: Path, episode: int) -> list[object]:
         renderer.close()
 
 
-def _picture(renderer: object, model: object, data: object, qpos: object, camera: str | None) -> object:
+def _picture(renderer: Any, model: Any, data: Any, qpos: Any, camera: str | None) -> Any:
     import mujoco
 
-    data.qpos[:] = qpos  # type: ignore[attr-defined]
+    data.qpos[:] = qpos
     mujoco.mj_forward(model, data)
-    renderer.update_scene(data, camera=camera or -1)  # type: ignore[attr-defined]
-    return renderer.render()  # type: ignore[attr-defined]
+    renderer.update_scene(data, camera=camera or -1)
+    return renderer.render()
 
 
 def main(arguments: list[str]) -> int:
@@ -77,7 +78,7 @@ def main(arguments: list[str]) -> int:
     scene, film, output, episode = Path(arguments[0]), Path(arguments[1]), Path(arguments[2]), int(arguments[3])
     first, *rest = _frames(scene, film, episode)
     durations = [FRAME_MS] * len(rest) + [LAST_FRAME_MS]
-    first.save(output, save_all=True, append_images=rest, duration=durations, loop=0, optimize=True)  # type: ignore[attr-defined]
+    first.save(output, save_all=True, append_images=rest, duration=durations, loop=0, optimize=True)
     return 0
 
 

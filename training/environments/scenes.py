@@ -84,7 +84,7 @@ def _write(environment: CubeEnvironment, folder: Path) -> None:
 
 def _with_gains(xml: str, environment: CubeEnvironment) -> str:
     """The XML with what the environment sets after compilation: actuator gains, colours and the time step."""
-    from lxml import etree
+    from lxml import etree  # pyright: ignore[reportAttributeAccessIssue] - built in C, without stubs
 
     root, model = etree.fromstring(xml), environment.inner.model
     for element in root.find("actuator"):
