@@ -204,7 +204,7 @@ class Store:
 
     def writer(self, target_bytes: int = 64 << 20) -> SegmentWriter:
         """A writer that gathers episodes into segments of about `target_bytes`; 0 = one segment each."""
-        return SegmentWriter(self, target_bytes)
+        return SegmentWriter(self, target_bytes)  # pyright: ignore[reportArgumentType] - this file by its other path
 
     def _commit(self, episodes: Sequence[Episode]) -> str:
         staged = self.path / STAGING / uuid.uuid4().hex[:12]

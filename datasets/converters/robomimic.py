@@ -125,10 +125,11 @@ def _splits(file: Any, demos: tuple[str, ...], report: Report) -> dict[str, list
     splits: dict[str, list[str]] = {demo: [] for demo in demos}
     masks: Any = file.get("mask")
     for name in list(masks) if isinstance(masks, h5py.Group) else []:
-        if not isinstance(masks[name], h5py.Dataset):
+        mask: Any = masks[name]
+        if not isinstance(mask, h5py.Dataset):
             report.left_out.append(f"mask/{name}: not a list of demonstrations")
             continue
-        listed = [one.decode() if isinstance(one, bytes) else str(one) for one in masks[name][...].ravel()]
+        listed = [one.decode() if isinstance(one, bytes) else str(one) for one in np.ravel(mask[()])]
         for demo in listed:
             if demo in splits:
                 splits[demo].append(name)
