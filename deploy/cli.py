@@ -80,10 +80,13 @@ def _run(name: str, arguments: list[str]) -> int:
 
 
 def _parse(name: str, arguments: list[str]) -> Callable[[], int]:
+    """The command with its options. A command with `accept(arguments)` may refuse them first, in its own words."""
     import tyro
 
     module, _, attribute = COMMANDS[name].target.partition(":")
     command: Any = getattr(import_module(module), attribute)
+    if hasattr(command, "accept"):
+        command.accept(arguments)
     config = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.CascadeSubcommandArgs)
     parsed: Callable[[], int] = tyro.cli(command, prog=f"onestride {name}", args=arguments, config=config)
     return parsed

@@ -51,6 +51,12 @@ class Train:
     json: bool = False
     """Print the result as JSON and nothing else on the standard output."""
 
+    @staticmethod
+    def accept(arguments: list[str]) -> None:
+        """Refuse an agent that does not exist by listing those that do."""
+        if arguments and not arguments[0].startswith("-"):
+            catalogue.find(arguments[0])
+
     def __call__(self) -> int:
         """Train, then say what came of it."""
         from onestride.training.reporter import RichReporter

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -140,6 +142,22 @@ def test_killed_demo_takes_its_processes_along(finished):
     os.kill(demo.pid, signal.SIGKILL)
     demo.wait()
     assert until(lambda: not strays(out), 15), [p.info for p in strays(out)]
+
+
+def test_two_demos_side_by_side_do_not_mix(finished, tmp_path):
+    """At the same time, with the same names: each robot moves in its own namespace and domain, without a fault."""
+    out, _ = finished
+    copies = [shutil.copytree(out, tmp_path / name) for name in ("one", "two")]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    demos = [subprocess.Popen(command(copy, *SHORT, "--no-film", "--json"), **options) for copy in copies]
+    answers = [demo.communicate(timeout=300) for demo in demos]
+    for demo, (stdout, stderr) in zip(demos, answers, strict=True):
+        assert demo.returncode == 0, stderr
+        assert json.loads(stdout)["faults"] == []
+    logs = [(copy / "log" / "node.log").read_text() for copy in copies]
+    namespaces = [set(re.findall(r"onestride_[0-9a-f]{8}", log)) for log in logs]
+    assert all(len(found) == 1 for found in namespaces)
+    assert namespaces[0] != namespaces[1]
 
 
 def test_impossible_numbers_are_refused(tmp_path):
