@@ -143,14 +143,14 @@ class Controller:
         if shape != (joints,):
             raise OneStrideError(f"cannot activate: expected {joints} measured positions, got shape {shape}")
         start = np.clip(measurement.position, *self.robot.position_limits)
-        beyond = np.abs(measurement.position - start)
-        if beyond.max() > TOLERANCE:
-            joint = self.robot.joint_names[int(beyond.argmax())]
-            raise OneStrideError(f"cannot activate: {joint} is measured {beyond.max():.3f} rad outside its limits")
         state = ControlState(now, self.period, measurement, start)
         certified = self.chain.certify(state, start)
         if not certified.feasible:
             raise OneStrideError(f"cannot activate: {certified.reason}")
+        beyond = np.abs(measurement.position - start)
+        if beyond.max() > TOLERANCE:
+            joint = self.robot.joint_names[int(beyond.argmax())]
+            raise OneStrideError(f"cannot activate: {joint} is measured {beyond.max():.3f} rad outside its limits")
         self._begin(now, start, seed)
 
     def _begin(self, now: float, start: Array, seed: int | None) -> None:

@@ -1,0 +1,230 @@
+"""What is recorded of a running policy: the schema, from its contract, and the policy's steps, from its ticks.
+
+The base stream has one row for each step of the policy, with the observation it was fed and the action it gave, named
+as the contract names them: a policy learns from a recording as it learns from any other store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import numpy as np
+
+from onestride.datasets.schema import Feature, LabelSource, Schema
+from onestride.deploy.contract import Contract
+from onestride.deploy.terms import ObjectSource, ScalarSource
+from onestride.deploy.ticks import MODES, TickLayout, TickRow
+from onestride.hardware.state import Array
+
+#: Streams beside the base.
+TICKS, JOINTS = "ticks", "joint_states"
+
+#: Sources of a label by their number in the feature `label_source`.
+LABEL_SOURCES: tuple[str, ...] = get_args(LabelSource)
+NOMINAL = LABEL_SOURCES.index("nominal")
+
+_POSE = ("x", "y", "z", "qw", "qx", "qy", "qz")
+_TIMING = ("late", "elapsed", "joint_age")
+
+
+def object_stream(name: str) -> str:
+    """The stream and feature of an object's pose."""
+    return f"object.{name}"
+
+
+def scalar_stream(name: str) -> str:
+    """The stream and feature of a scalar reading."""
+    return f"scalar.{name}"
+
+
+def command_stream(topic: str) -> str:
+    """The stream and feature of a command topic."""
+    return f"command.{topic.strip('/').replace('/', '.')}"
+
+
+def observed(contract: Contract) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Objects and scalars that a policy observes."""
+    sources = [term.source for term in contract.observations]
+    objects = [source.object for source in sources if isinstance(source, ObjectSource)]
+    scalars = [source.scalar for source in sources if isinstance(source, ScalarSource)]
+    return tuple(dict.fromkeys(objects)), tuple(dict.fromkeys(scalars))
+
+
+def recorded_schema(layout: TickLayout) -> Schema:
+    """The schema of what is recorded while a policy runs.
+
+    Its label is `action`, the policy's own (nominal) action; `intervened` says whether a filter changed a command
+    while it was executed.
+    """
+    contract = layout.contract
+    return Schema(
+        features=(*_steps(contract), *_ticks(layout), *_joints(layout), *_surroundings(contract), *_commands(layout)),
+        control_rate=contract.execution.policy_rate,
+        label="action",
+        label_source="nominal",
+        environment=contract.environment,
+        robot=contract.robot.id if contract.robot is not None else None,
+    )
+
+
+def _steps(contract: Contract) -> tuple[Feature, ...]:
+    return (
+        Feature(
+            name="observation",
+            role="observation",
+            shape=(contract.observation_size,),
+            dtype="float32",
+            names=contract.observation_names,
+            units=contract.observation_units,
+        ),
+        Feature(
+            name="action", role="action", shape=(contract.action_size,), dtype="float32", names=contract.action_names
+        ),
+        Feature(name="terminal", role="terminal", shape=(), dtype="bool"),
+        Feature(name="intervened", role="info", shape=(), dtype="bool"),
+        Feature(name="label_source", role="info", shape=(), dtype="uint8"),
+    )
+
+
+def _ticks(layout: TickLayout) -> list[Feature]:
+    info = {"role": "info", "stream": TICKS}
+    joints = {"shape": (len(layout.joints),), "dtype": "float64", "names": layout.joints}
+    rad = {"units": ("rad",) * len(layout.joints)}
+    filters = {"shape": (len(layout.filters),), "dtype": "bool", "names": layout.filters}
+    features = [
+        Feature(name="mode", shape=(), dtype="uint8", **info),
+        Feature(name="nominal", **info, **joints, **rad),
+        Feature(name="certified", **info, **joints, **rad),
+        Feature(name="feasible", shape=(), dtype="bool", **info),
+        Feature(name="timing", shape=(3,), dtype="float64", names=_TIMING, units=("s",) * 3, **info),
+    ]
+    return [*features, Feature(name="filters_active", **info, **filters)] if layout.filters else features
+
+
+def _joints(layout: TickLayout) -> list[Feature]:
+    count = len(layout.joints)
+    shared = {"role": "state", "shape": (count,), "dtype": "float64", "names": layout.joints, "stream": JOINTS}
+    return [
+        Feature(name="joint_position", units=("rad",) * count, **shared),
+        Feature(name="joint_velocity", units=("rad/s",) * count, **shared),
+    ]
+
+
+def _surroundings(contract: Contract) -> list[Feature]:
+    objects, scalars = observed(contract)
+    units = ("m",) * 3 + ("1",) * 4
+    poses = [
+        Feature(name=name, role="state", shape=(7,), dtype="float64", names=_POSE, units=units, stream=name)
+        for name in map(object_stream, objects)
+    ]
+    readings = [
+        Feature(name=name, role="state", shape=(), dtype="float64", stream=name) for name in map(scalar_stream, scalars)
+    ]
+    return poses + readings
+
+
+def _commands(layout: TickLayout) -> list[Feature]:
+    return [
+        Feature(
+            name=command_stream(group.topic),
+            role="info",
+            shape=(len(group.joints),),
+            dtype="float64",
+            names=group.joints,
+            units=("rad",) * len(group.joints),
+            stream=command_stream(group.topic),
+        )
+        for group in layout.commands
+    ]
+
+
+def tick_values(row: TickRow) -> dict[str, Any] | None:
+    """A row of the stream `ticks`; None for a tick that sent nothing."""
+    if row.command is None:
+        return None
+    moment = row.moment
+    return {
+        "mode": MODES.index(row.mode),
+        "nominal": row.nominal,
+        "certified": row.command,
+        "filters_active": row.active,
+        "feasible": row.feasible,
+        "timing": (moment.late, moment.elapsed, moment.age),
+    }
+
+
+@dataclass
+class PolicyStep:
+    """A step of the policy, complete once the next begins.
+
+    Attributes:
+        stamp: when it was observed [ns].
+        observation: what the policy was fed (Do,).
+        action: what it gave (Da,).
+        intervened: whether a filter changed a command while it was executed.
+    """
+
+    stamp: int
+    observation: Array
+    action: Array
+    intervened: bool = False
+
+    def values(self, *, terminal: bool = False) -> Mapping[str, Any]:
+        """Its row of the base stream."""
+        return {
+            "observation": np.asarray(self.observation, np.float32),
+            "action": np.asarray(self.action, np.float32),
+            "terminal": terminal,
+            "intervened": self.intervened,
+            "label_source": NOMINAL,
+        }
+
+
+class PolicySteps:
+    """Gathers the steps of an episode from its ticks, and notices ticks that did not arrive.
+
+    Attributes:
+        activations: seed of each activation seen.
+        lost: ticks that did not arrive.
+    """
+
+    def __init__(self) -> None:
+        self._observed: tuple[int, Array] | None = None
+        self._step: PolicyStep | None = None
+        self._last: tuple[int, int] | None = None
+        self.activations: dict[int, int] = {}
+        self.lost = 0
+
+    def add(self, row: TickRow, *, expected: bool = True) -> PolicyStep | None:
+        """Take a tick; the step that it completes.
+
+        Args:
+            row: the tick.
+            expected: false for the first tick of an episode that begins while the controller is ticking.
+        """
+        self._count(row, expected=expected)
+        done = None
+        if row.observation is not None:
+            self._observed = (row.moment.stamp, row.observation)
+        if row.action is not None:
+            done, self._step = self._step, None
+            if self._observed is not None:
+                self._step, self._observed = PolicyStep(*self._observed, row.action), None
+        if self._step is not None and row.active.any():
+            self._step.intervened = True
+        return done
+
+    def finish(self) -> PolicyStep | None:
+        """The last step, which nothing follows."""
+        done, self._step, self._observed = self._step, None, None
+        return done
+
+    def _count(self, row: TickRow, *, expected: bool) -> None:
+        activation, index = row.moment.activation, row.moment.index
+        self.activations.setdefault(activation, row.moment.seed)
+        before = self._last[1] if self._last is not None and self._last[0] == activation else -1
+        if self._last is not None or expected:
+            self.lost += max(0, index - before - 1)
+        self._last = (activation, index)

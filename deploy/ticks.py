@@ -1,0 +1,216 @@
+"""What a controller tells a recorder of each tick: one array of numbers, and how it is laid out.
+
+The layout is announced once, as JSON; it carries the contract, so that a recorder needs no file and no setting of its
+own. Ticks are packed where the control loop runs and unpacked where they are recorded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, ValidationError
+
+from onestride.deploy.contract import Contract
+from onestride.deploy.controller import Controller, Mode, Tick
+from onestride.hardware.description import CommandGroup, Model, RobotDescription, explain
+from onestride.hardware.errors import OneStrideError
+from onestride.hardware.state import Array
+
+#: Modes by their number in a packed tick and in recordings.
+MODES = tuple(Mode)
+
+_HEAD = (
+    "activation",
+    "index",
+    "seed",
+    "second",
+    "nanosecond",
+    "mode",
+    "late",
+    "elapsed",
+    "age",
+    "observed",
+    "acted",
+    "feasible",
+)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When and in which activation a tick happened.
+
+    Attributes:
+        activation: counts from 1.
+        index: of the tick within its activation, from 0 and without gaps.
+        seed: of the activation's noise.
+        stamp: the system's clock when the tick began [ns].
+        late: how late it began [s].
+        elapsed: from its beginning until its command was sent [s].
+        age: of the joint state it saw [s].
+    """
+
+    activation: int
+    index: int
+    seed: int
+    stamp: int
+    late: float
+    elapsed: float
+    age: float
+
+
+@dataclass(frozen=True)
+class TickRow:
+    """A tick as a recorder sees it.
+
+    Attributes:
+        moment: when.
+        mode: after the tick.
+        feasible: whether the filters could keep their claims; true where they were not asked.
+        active: filters that changed the nominal action (F,).
+        nominal: joint targets before the filters (n,) [rad]; the command where the policy was not followed.
+        command: joint targets sent (n,) [rad]: the certified ones, or the safe stop's; None if nothing was sent.
+        observation: one step (Do,), if a policy step began.
+        action: the policy's (Da,), if one began to be executed.
+    """
+
+    moment: Moment
+    mode: Mode
+    feasible: bool
+    active: NDArray[np.bool_]
+    nominal: Array | None
+    command: Array | None
+    observation: Array | None
+    action: Array | None
+
+
+class TickLayout(Model):
+    """How ticks are packed, and of what.
+
+    Attributes:
+        format: version.
+        contract: of the policy that runs.
+        policy_sha256: of its file.
+        joints: in the order of every joint array.
+        commands: the command topics and their joints.
+        filters: names of the safety filters, in order.
+        control_rate: ticks per second [Hz].
+    """
+
+    format: Literal[1] = 1
+    contract: Contract
+    policy_sha256: str
+    joints: tuple[str, ...] = Field(min_length=1)
+    commands: tuple[CommandGroup, ...]
+    filters: tuple[str, ...]
+    control_rate: float
+
+    @classmethod
+    def of(cls, controller: Controller, policy_sha256: str) -> TickLayout:
+        """The layout of a controller's ticks."""
+        robot: RobotDescription = controller.robot
+        return cls(
+            contract=controller.contract,
+            policy_sha256=policy_sha256,
+            joints=robot.joint_names,
+            commands=robot.commands,
+            filters=tuple(one.name for one in controller.chain.filters),
+            control_rate=round(1.0 / controller.period, 6),
+        )
+
+    @cached_property
+    def places(self) -> dict[str, slice]:
+        """Where each part lies in a packed tick."""
+        sizes = {
+            "head": len(_HEAD),
+            "active": len(self.filters),
+            "nominal": len(self.joints),
+            "command": len(self.joints),
+            "observation": self.contract.observation_size,
+            "action": self.contract.action_size,
+        }
+        ends = np.cumsum(list(sizes.values())).tolist()
+        return {name: slice(end - size, end) for (name, size), end in zip(sizes.items(), ends, strict=True)}
+
+    @property
+    def size(self) -> int:
+        """Numbers in a packed tick."""
+        return int(self.places["action"].stop)
+
+    def pack(self, into: Array, tick: Tick, moment: Moment) -> None:
+        """Write a tick into `into` (size,); absent parts become NaN."""
+        certified = tick.certified
+        into[self.places["head"]] = (
+            moment.activation,
+            moment.index,
+            moment.seed,
+            moment.stamp // 1_000_000_000,
+            moment.stamp % 1_000_000_000,
+            MODES.index(tick.mode),
+            moment.late,
+            moment.elapsed,
+            moment.age,
+            tick.observation is not None,
+            tick.action is not None,
+            certified is None or certified.feasible,
+        )
+        into[self.places["active"]] = self._active(() if certified is None else certified.active)
+        into[self.places["nominal"]] = _or_nan(tick.nominal if tick.nominal is not None else tick.command)
+        into[self.places["command"]] = _or_nan(tick.command)
+        step = None if tick.observation is None else tick.observation[-self.contract.observation_size :]
+        into[self.places["observation"]] = _or_nan(step)
+        into[self.places["action"]] = _or_nan(tick.action)
+
+    def unpack(self, values: Array) -> TickRow:
+        """A tick from its numbers.
+
+        Raises:
+            OneStrideError: there are more or fewer than the layout says.
+        """
+        if values.shape != (self.size,):
+            raise OneStrideError(f"expected a tick of {self.size} numbers, got {values.shape}")
+        head = dict(zip(_HEAD, values[self.places["head"]].tolist(), strict=True))
+        stamp = int(head["second"]) * 1_000_000_000 + int(head["nanosecond"])
+        moment = Moment(
+            int(head["activation"]),
+            int(head["index"]),
+            int(head["seed"]),
+            stamp,
+            head["late"],
+            head["elapsed"],
+            head["age"],
+        )
+        sent = not np.isnan(values[self.places["command"]]).any()
+        return TickRow(
+            moment=moment,
+            mode=MODES[int(head["mode"])],
+            feasible=bool(head["feasible"]),
+            active=values[self.places["active"]] > 0,
+            nominal=np.array(values[self.places["nominal"]]) if sent else None,
+            command=np.array(values[self.places["command"]]) if sent else None,
+            observation=np.array(values[self.places["observation"]]) if head["observed"] else None,
+            action=np.array(values[self.places["action"]]) if head["acted"] else None,
+        )
+
+    def _active(self, rules: tuple[str, ...]) -> list[bool]:
+        names = {rule.partition(".")[0] for rule in rules}
+        return [name in names for name in self.filters]
+
+
+def _or_nan(values: Array | None) -> Array | float:
+    return np.nan if values is None else values
+
+
+def parse_layout(text: str) -> TickLayout:
+    """Read an announced layout.
+
+    Raises:
+        OneStrideError: it is not one of this version.
+    """
+    try:
+        return TickLayout.model_validate_json(text)
+    except ValidationError as error:
+        raise OneStrideError(f"announced ticks: {explain(error)}") from None
