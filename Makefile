@@ -28,12 +28,13 @@ export PYRIGHT_PYTHON_GLOBAL_NODE := 0
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 # `datasets` has no __init__.py, so that pdoc does not find it through `onestride`.
-DOCUMENTED := onestride onestride.datasets onestride_controller onestride_plant
+DOCUMENTED := onestride onestride.datasets onestride_controller onestride_plant onestride_recorder
 
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
+BENCH_OUT ?= runs/benchmarks
 
-.PHONY: help setup demo test test-all lint format docs clean
+.PHONY: help setup demo test test-all bench-data lint format docs clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -50,6 +51,13 @@ test: setup ## the tests, without the slow ones
 
 test-all: setup ## every test
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+bench-data: setup ## the benchmarks of the datasets, one JSON file each in runs/benchmarks (minutes)
+	mkdir -p $(BENCH_OUT)
+	for bench in tests/benchmarks/bench_*.py; do \
+		echo "$$bench"; \
+		PYTHONPATH=tests $(BIN)/python "$$bench" | tee "$(BENCH_OUT)/$$(basename "$$bench" .py).json"; \
+	done
 
 lint: setup ## ruff, mypy --strict, pyright
 	$(BIN)/ruff check .

@@ -67,9 +67,15 @@ def read_header(path: Path) -> dict[str, Any]:
     return dict(about)
 
 
-def uncommitted(path: Path, manifest: Manifest) -> tuple[str, ...]:
-    """Names, relative to the store, of what a killed writer left behind; nothing while a writer is at work."""
-    if is_locked(path / LOCK):
+def uncommitted(path: Path, manifest: Manifest, *, locked: bool | None = None) -> tuple[str, ...]:
+    """Names, relative to the store, of what a killed writer left behind; nothing while a writer is at work.
+
+    Args:
+        path: the store.
+        manifest: what is committed.
+        locked: whether a writer is at work; None = look. Who holds the lock says False.
+    """
+    if is_locked(path / LOCK) if locked is None else locked:
         return ()
     committed = {entry.id for entry in manifest.segments}
     staged = [f"{STAGING}/{name}" for name in _entries(path / STAGING)]

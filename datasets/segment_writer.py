@@ -8,9 +8,14 @@ from typing import TYPE_CHECKING
 
 from onestride.datasets.manifest import read_manifest
 from onestride.datasets.schema import Episode
+from onestride.datasets.segments import write_segment
 
 if TYPE_CHECKING:
     from onestride.datasets.store import Store
+
+
+SEGMENT_BYTES = 64 << 20
+"""At what size a segment is closed: what a writer holds in memory at most, besides one episode."""
 
 
 class SegmentWriter:
@@ -21,7 +26,7 @@ class SegmentWriter:
     """
 
     def __init__(self, store: Store, target_bytes: int) -> None:
-        self._store = store
+        self.store = store
         self._target = target_bytes
         self._gathered: list[Episode] = []
         self._bytes = 0
@@ -35,7 +40,7 @@ class SegmentWriter:
         Raises:
             OneStrideError: another process is writing.
         """
-        self._stack.enter_context(self._store.exclusive())
+        self._stack.enter_context(self.store.exclusive())
         return self
 
     def __exit__(
@@ -51,7 +56,7 @@ class SegmentWriter:
         Raises:
             OneStrideError: the episode breaks the schema (it is then not taken), or the disk refuses.
         """
-        episode.validate(self._store.schema)
+        episode.validate(self.store.schema)
         self._settle()
         self._gathered.append(episode)
         self._bytes += sum(array.nbytes for array in episode.data.values())
@@ -63,7 +68,10 @@ class SegmentWriter:
         self._settle()
         if self._gathered:
             self._attempt = self._segments()
-            self._store.append(self._gathered)
+            schema, gathered = self.store.schema, self._gathered
+            # Checked one by one when they were taken.
+            lengths = [episode.length for episode in gathered]
+            self.store.commit(lengths, lambda staged: write_segment(staged, schema, gathered))
             self._forget()
 
     def _settle(self) -> None:
@@ -75,4 +83,4 @@ class SegmentWriter:
         self._gathered, self._bytes, self._attempt = [], 0, None
 
     def _segments(self) -> int:
-        return len(read_manifest(self._store.path).segments)
+        return len(read_manifest(self.store.path).segments)

@@ -89,13 +89,15 @@ def _compute(store: Store, name: str) -> FeatureStatistics:
     rows = store.read(name).reshape(-1, store.schema.feature(name).size).astype(np.float64)
     if not len(rows):
         raise OneStrideError(f"{store.path}: expected recorded steps of {name!r}, got none")
-    q01, q99 = np.quantile(rows, [0.01, 0.99], axis=0)
+    with np.errstate(invalid="ignore"):  # a store from elsewhere may hold infinities: `inspect` tells of them
+        q01, q99 = np.quantile(rows, [0.01, 0.99], axis=0)
+        mean, std = rows.mean(axis=0), rows.std(axis=0)
     low, high = rows.min(axis=0), rows.max(axis=0)
     # Rounding gives a constant element a deviation of 1e-17: small enough to be wrong, too large to be seen as 0.
     constant = low == high
     return FeatureStatistics(
-        mean=np.where(constant, low, rows.mean(axis=0)),
-        std=np.where(constant, 0.0, rows.std(axis=0)),
+        mean=np.where(constant, low, mean),
+        std=np.where(constant, 0.0, std),
         min=low,
         max=high,
         q01=q01,

@@ -32,8 +32,17 @@ COMMANDS: dict[str, Command] = {
         "train,sim,ros,cpu",
     ),
     "collect": Command("onestride.training.commands:Collect", "roll an oracle in an environment into a store", "sim"),
-    "convert": Command("onestride.datasets.commands:Convert", "bring a dataset into a store", "train"),
-    "inspect": Command("onestride.datasets.commands:Inspect", "summary and integrity of a store", "train"),
+    "commit": Command("onestride.datasets.commands_commit:Commit", "bring recorded journals into a store", "train"),
+    "convert": Command("onestride.datasets.commands_convert:Convert", "a dataset from one format to another", "train"),
+    "download": Command("onestride.datasets.commands_download:Download", "fetch an official dataset, with resume"),
+    "inspect": Command(
+        "onestride.datasets.commands_inspect:Inspect", "summary, quality and integrity of a store", "train"
+    ),
+    "merge": Command("onestride.datasets.commands_edit:Merge", "several stores into a new one", "train"),
+    "edit": Command("onestride.datasets.commands_edit:Edit", "delete, split or relabel episodes of a store", "train"),
+    "compact": Command(
+        "onestride.datasets.commands_edit:Compact", "rewrite a store without what was edited away", "train"
+    ),
     "train": Command("onestride.training.commands_train:Train", "train a policy on a store", "train"),
     "eval": Command("onestride.training.commands:Eval", "success of an exported policy in an environment", "sim"),
     "export": Command("onestride.training.commands:Export", "one ONNX file with the contract inside", "train"),

@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from onestride.datasets.schema import Feature, LabelSource, Schema
+from onestride.datasets.schema import Feature, LabelSource, Role, Schema
 from onestride.deploy.contract import Contract
 from onestride.deploy.terms import ObjectSource, ScalarSource
 from onestride.deploy.ticks import MODES, TickLayout, TickRow
@@ -24,6 +24,9 @@ TICKS, JOINTS = "ticks", "joint_states"
 #: Sources of a label by their number in the feature `label_source`.
 LABEL_SOURCES: tuple[str, ...] = get_args(LabelSource)
 NOMINAL = LABEL_SOURCES.index("nominal")
+
+#: Age of a joint state that has never come, in recordings, which hold finite numbers only [s].
+NEVER = 1e6
 
 _POSE = ("x", "y", "z", "qw", "qx", "qy", "qz")
 _TIMING = ("late", "elapsed", "joint_age")
@@ -88,27 +91,29 @@ def _steps(contract: Contract) -> tuple[Feature, ...]:
     )
 
 
+def _row(
+    name: str, stream: str, dtype: str, names: tuple[str, ...] = (), unit: str = "", *, role: Role = "info"
+) -> Feature:
+    """A feature beside the base stream: one element for each name, a scalar without names."""
+    shape, units = ((len(names),), (unit,) * len(names) if unit else ()) if names else ((), ())
+    return Feature(name=name, role=role, shape=shape, dtype=dtype, names=names, units=units, stream=stream)
+
+
 def _ticks(layout: TickLayout) -> list[Feature]:
-    info = {"role": "info", "stream": TICKS}
-    joints = {"shape": (len(layout.joints),), "dtype": "float64", "names": layout.joints}
-    rad = {"units": ("rad",) * len(layout.joints)}
-    filters = {"shape": (len(layout.filters),), "dtype": "bool", "names": layout.filters}
     features = [
-        Feature(name="mode", shape=(), dtype="uint8", **info),
-        Feature(name="nominal", **info, **joints, **rad),
-        Feature(name="certified", **info, **joints, **rad),
-        Feature(name="feasible", shape=(), dtype="bool", **info),
-        Feature(name="timing", shape=(3,), dtype="float64", names=_TIMING, units=("s",) * 3, **info),
+        _row("mode", TICKS, "uint8"),
+        _row("nominal", TICKS, "float64", layout.joints, "rad"),
+        _row("certified", TICKS, "float64", layout.joints, "rad"),
+        _row("feasible", TICKS, "bool"),
+        _row("timing", TICKS, "float64", _TIMING, "s"),
     ]
-    return [*features, Feature(name="filters_active", **info, **filters)] if layout.filters else features
+    return [*features, _row("filters_active", TICKS, "bool", layout.filters)] if layout.filters else features
 
 
 def _joints(layout: TickLayout) -> list[Feature]:
-    count = len(layout.joints)
-    shared = {"role": "state", "shape": (count,), "dtype": "float64", "names": layout.joints, "stream": JOINTS}
     return [
-        Feature(name="joint_position", units=("rad",) * count, **shared),
-        Feature(name="joint_velocity", units=("rad/s",) * count, **shared),
+        _row("joint_position", JOINTS, "float64", layout.joints, "rad", role="state"),
+        _row("joint_velocity", JOINTS, "float64", layout.joints, "rad/s", role="state"),
     ]
 
 
@@ -119,25 +124,13 @@ def _surroundings(contract: Contract) -> list[Feature]:
         Feature(name=name, role="state", shape=(7,), dtype="float64", names=_POSE, units=units, stream=name)
         for name in map(object_stream, objects)
     ]
-    readings = [
-        Feature(name=name, role="state", shape=(), dtype="float64", stream=name) for name in map(scalar_stream, scalars)
-    ]
+    readings = [_row(name, name, "float64", role="state") for name in map(scalar_stream, scalars)]
     return poses + readings
 
 
 def _commands(layout: TickLayout) -> list[Feature]:
-    return [
-        Feature(
-            name=command_stream(group.topic),
-            role="info",
-            shape=(len(group.joints),),
-            dtype="float64",
-            names=group.joints,
-            units=("rad",) * len(group.joints),
-            stream=command_stream(group.topic),
-        )
-        for group in layout.commands
-    ]
+    streams = [(command_stream(group.topic), group.joints) for group in layout.commands]
+    return [_row(stream, stream, "float64", joints, "rad") for stream, joints in streams]
 
 
 def tick_values(row: TickRow) -> dict[str, Any] | None:
@@ -151,7 +144,7 @@ def tick_values(row: TickRow) -> dict[str, Any] | None:
         "certified": row.command,
         "filters_active": row.active,
         "feasible": row.feasible,
-        "timing": (moment.late, moment.elapsed, moment.age),
+        "timing": (moment.late, moment.elapsed, min(moment.age, NEVER)),
     }
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from onestride.datasets.sources import Mode
 from onestride.datasets.statistics import Statistics, statistics
 from onestride.datasets.store import Store
 from onestride.datasets.windows import Windows
@@ -43,6 +44,7 @@ class TrainOptions:
         checkpoint_every: Steps between checkpoints.
         device: One of ``auto``, ``cpu``, ``cuda``.
         threads: CPU threads of torch.
+        mode: How windows are read; all modes give the same batches where the data fits the buffer.
     """
 
     config: AgentConfig
@@ -55,6 +57,7 @@ class TrainOptions:
     checkpoint_every: int = 1000
     device: str = "auto"
     threads: int = 1
+    mode: Mode = "resident"
 
     def __post_init__(self) -> None:
         """Refuse values that cannot be trained with, by field name."""
@@ -120,6 +123,8 @@ class _Session:
             horizon=config.horizon,
             history=config.history,
             seed=options.seed,
+            mode=options.mode,
+            successors=False,
         )
         self.request = self._request()
         self.device = _device(options.device)

@@ -1,4 +1,4 @@
-"""Reading robomimic's HDF5 demonstrations, low-dimensional part: `data/demo_<i>/{obs,next_obs,actions,...}`.
+"""Reading robomimic's HDF5 demonstrations: `data/demo_<i>/{obs,next_obs,actions,rewards,dones,states}`.
 
 Traps that this reader knows: `data.attrs["total"]` is often wrong, demonstration numbers may have gaps, `states`
 may be a group, `rewards`, `dones` and `next_obs` may be missing, and nothing carries a measured time.
@@ -8,8 +8,6 @@ Reference: https://robomimic.github.io/docs/datasets/overview.html
 
 from __future__ import annotations
 
-import hashlib
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,9 +16,12 @@ from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import JsonValue, ValidationError
 
-from onestride.datasets.converters import Report, Source
+from onestride.datasets.converters import Options, Report, Source
+from onestride.datasets.converters.passport import NAME, Passport, origin, read_passport
+from onestride.datasets.converters.robomimic_attributes import plain_attributes, read_attributes, read_masks
 from onestride.datasets.converters.robomimic_features import EnvironmentFacts, environment_facts
 from onestride.datasets.converters.robomimic_survey import Survey, survey
 from onestride.datasets.provenance import Provenance
@@ -28,11 +29,12 @@ from onestride.datasets.provenance import Source as SourceFile
 from onestride.datasets.schema import BASE, Array, Episode, Feature, Schema, synthetic_clock
 from onestride.hardware.errors import OneStrideError
 
-VERSION = 1
+VERSION = 2
 """Of what this reader makes of a file, see `Provenance.command_version`."""
 
+OPTIONS = ("leave_out",)
+
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_LONG_ATTRIBUTE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,13 @@ class _Opened:
     """Demonstration -> names of the masks that list it."""
     attributes: dict[str, JsonValue]
     """Attributes of `data` besides those that are read."""
+    passport: Passport | None
+    """What our own export said, where it was one."""
+
+    @property
+    def rate(self) -> float | None:
+        """Control rate [Hz]; None = irregular, with measured timestamps."""
+        return self.passport.schema.control_rate if self.passport else self.facts.control_rate
 
 
 def recognises(path: Path) -> bool:
@@ -56,7 +65,7 @@ def recognises(path: Path) -> bool:
         return file.read(len(_SIGNATURE)) == _SIGNATURE
 
 
-def read(path: Path, report: Report) -> Source:
+def read(path: Path, report: Report, options: Options) -> Source:
     """Look through a file, and make its demonstrations available one by one.
 
     Raises:
@@ -65,14 +74,15 @@ def read(path: Path, report: Report) -> Source:
     with _file(path) as file:
         if not isinstance(file.get("data"), h5py.Group):
             raise OneStrideError(f"expected a group 'data', got: {', '.join(file) or 'an empty file'}")
-        facts = environment_facts(file["data"].attrs.get("env_args"))
-        found = survey(file["data"], facts, report)
-        about = _plain(file["data"], ("env_args", "total"), report)
-        opened = _Opened(path, found, facts, _splits(file, found.demos, report), about)
+        data = file["data"]
+        facts, passport = environment_facts(data.attrs.get("env_args")), read_passport(data.attrs.get(NAME))
+        found = survey(data, facts, passport, options.leave_out, report)
+        about = plain_attributes(data, ("env_args", "total", NAME), report)
+        opened = _Opened(path, found, facts, read_masks(file, found.demos, report), about, passport)
         report.left_out += [f"{name}: not a part this reader knows" for name in file if name not in ("data", "mask")]
         schema = _schema(opened)
-        _report(file["data"], opened, report)
-    return Source(schema, _provenance(opened), len(found.demos), _episodes(opened, report))
+        _report(data, opened, report)
+    return Source(schema, _provenance(opened), len(found.demos), _episodes(opened, schema, report))
 
 
 @contextmanager
@@ -93,142 +103,150 @@ def _file(path: Path) -> Iterator[Any]:
 
 def _schema(opened: _Opened) -> Schema:
     features = [column.feature for column in opened.survey.columns]
-    if any(feature.name == "terminal" for feature in features):
-        features.append(Feature(name="mask", role="mask", shape=(), dtype="float32"))
+    derived = _derived_mask(opened, features)
+    features += [derived] if derived else []
+    if opened.passport is not None:
+        before = opened.passport.schema.model_dump()
+        return Schema.model_validate({**before, "features": tuple(opened.passport.ordered(features))})
     return Schema(
         features=tuple(features),
-        control_rate=opened.facts.control_rate,
+        control_rate=opened.rate,
         label="action",
         label_source="human",
         environment=f"robomimic/{opened.facts.name}" if opened.facts.name else None,
     )
 
 
+def _derived_mask(opened: _Opened, features: list[Feature]) -> Feature | None:
+    """The mask that follows from `dones`; None where there are none, or the mask was recorded itself."""
+    roles = {feature.role for feature in features}
+    if "terminal" not in roles or "mask" in roles:
+        return None
+    if opened.passport is None:
+        return Feature(name="mask", role="mask", shape=(), dtype="float32")
+    return next(iter(opened.passport.schema.by_role("mask")), None)
+
+
 def _provenance(opened: _Opened) -> Provenance:
-    origin = "control_freq" if opened.facts.rate_known else "robosuite's default"
+    known = "control_freq" if opened.facts.rate_known else "robosuite's default"
+    before = origin(opened.passport)
     return Provenance.now(
         "convert robomimic",
         command_version=VERSION,
         packages=("h5py",),
         sources=(SourceFile.of(opened.path),),
+        parents=before["parents"],
         environment=f"robomimic/{opened.facts.name}" if opened.facts.name else None,
         extra={
             "env_args": opened.facts.arguments,
             "attributes": opened.attributes,
-            "timestamps": f"synthetic: {opened.facts.control_rate:g} Hz from {origin}",
+            "paths": {column.feature.name: column.path for column in opened.survey.columns},
+            "timestamps": f"synthetic: {opened.facts.control_rate:g} Hz from {known}"
+            if not opened.passport
+            else "kept",
+            **before["extra"],
         },
     )
-
-
-def _splits(file: Any, demos: tuple[str, ...], report: Report) -> dict[str, list[str]]:
-    """Masks by demonstration; names in a mask that no demonstration bears are reported."""
-    splits: dict[str, list[str]] = {demo: [] for demo in demos}
-    masks: Any = file.get("mask")
-    for name in list(masks) if isinstance(masks, h5py.Group) else []:
-        mask: Any = masks[name]
-        if not isinstance(mask, h5py.Dataset):
-            report.left_out.append(f"mask/{name}: not a list of demonstrations")
-            continue
-        listed = [one.decode() if isinstance(one, bytes) else str(one) for one in np.ravel(mask[()])]
-        for demo in listed:
-            if demo in splits:
-                splits[demo].append(name)
-        absent = [demo for demo in listed if demo not in splits]
-        if absent:
-            report.left_out.append(f"mask/{name}: {len(absent)} names without a demonstration, as {absent[0]}")
-        report.kept.append(f"mask/{name}: as attribute 'split' of {len(listed) - len(absent)} episodes")
-    return splits
 
 
 def _report(data: Any, opened: _Opened, report: Report) -> None:
     for column in opened.survey.columns:
         report.kept.append(f"{column.path}: {column.feature.name} {column.feature.shape} {column.feature.dtype}")
+    if opened.passport is not None:
+        report.kept.append(f"names, units, roles, timestamps and attributes of dataset {opened.passport.dataset_id}")
+    else:
+        _report_derived(opened, report)
+    if opened.facts.arguments:
+        report.kept.append("env_args: in the provenance")
+    else:
+        report.left_out.append("env_args: missing or not a JSON object")
+    if any("model_file" in data[demo].attrs for demo in opened.survey.demos):
+        report.kept.append("model_file: the XML, compressed, as an attribute of each episode")
+    _report_counts(data, opened.survey.lengths, report)
+
+
+def _report_derived(opened: _Opened, report: Report) -> None:
     if any(column.path == "dones" for column in opened.survey.columns):
         report.changed.append("dones: terminal as recorded, and mask = 1 - dones")
     known = "from env_args" if opened.facts.rate_known else "assumed, env_args does not say"
     rate = f"{opened.facts.control_rate:g} Hz {known}"
     report.changed.append(f"time: none was measured, timestamps are synthetic at {rate}")
-    if opened.facts.arguments:
-        report.kept.append("env_args: in the provenance")
-    else:
-        report.left_out.append("env_args: missing or not a JSON object")
-    _report_counts(data, opened.survey.demos, report)
 
 
-def _report_counts(data: Any, demos: tuple[str, ...], report: Report) -> None:
-    lengths = {demo: len(data[demo]["actions"]) for demo in demos}
+def _report_counts(data: Any, lengths: dict[str, int], report: Report) -> None:
     total = data.attrs.get("total")
     if total is not None and not np.array_equal(total, sum(lengths.values())):
         report.changed.append(f"data.attrs['total']: says {total}, counted {sum(lengths.values())} steps")
-    said = {demo: data[demo].attrs.get("num_samples", lengths[demo]) for demo in demos}
-    wrong = [demo for demo in demos if not np.array_equal(said[demo], lengths[demo])]
+    said = {demo: data[demo].attrs.get("num_samples", length) for demo, length in lengths.items()}
+    wrong = [demo for demo, length in lengths.items() if not np.array_equal(said[demo], length)]
     if wrong:
         report.changed.append(f"num_samples: wrong in {len(wrong)} demonstrations (first: {wrong[0]}), counted")
-    if any("model_file" in data[demo].attrs for demo in demos):
-        report.left_out.append("model_file: the XML; its SHA-256 is an attribute of each episode")
 
 
-def _episodes(opened: _Opened, report: Report) -> Iterator[Episode]:
+def _episodes(opened: _Opened, schema: Schema, report: Report) -> Iterator[Episode]:
     with _file(opened.path) as file:
         for name in opened.survey.demos:
-            yield _episode(file["data"][name], name, opened, report)
+            yield _episode(file["data"][name], name, opened, schema, report)
 
 
-def _episode(demo: Any, name: str, opened: _Opened, report: Report) -> Episode:
+def _episode(demo: Any, name: str, opened: _Opened, schema: Schema, report: Report) -> Episode:
     data = {column.feature.name: _rows(demo, name, column.path, column.feature) for column in opened.survey.columns}
-    if "terminal" in data:
-        data["mask"] = (1 - data["terminal"].astype(np.float32)).astype(np.float32)
+    for mask in schema.by_role("mask"):
+        if mask.name not in data:
+            terminal = data[schema.by_role("terminal")[0].name]
+            data[mask.name] = (1 - terminal.astype(np.float32)).astype(mask.dtype)
     final = {}
     for column in opened.survey.columns:
         if column.path.removeprefix("obs/") in opened.survey.finals:
-            final[column.feature.name] = _rows(demo, name, f"next_{column.path}", column.feature)[-1]
+            final[column.feature.name] = _last_row(demo, name, f"next_{column.path}", column.feature)
+    success = _success(data, schema, opened)
     return Episode(
         data=data,
-        timestamps={BASE: synthetic_clock(len(data["action"]), opened.facts.control_rate)},
+        timestamps={BASE: _clock(demo, len(data[schema.label]), opened)},
         final=final,
-        attributes=_attributes(demo, name, data, opened, report),
+        attributes=read_attributes(demo, name, opened.splits[name], success, report),
     )
+
+
+def _success(data: dict[str, Array], schema: Schema, opened: _Opened) -> bool | None:
+    """Whether the sparse reward was ever given; None where the reward means something else."""
+    rewards = schema.by_role("reward")
+    if not opened.facts.sparse_reward or not rewards:
+        return None
+    return bool(data[rewards[0].name].max() > 0)
+
+
+def _clock(demo: Any, length: int, opened: _Opened) -> NDArray[np.int64]:
+    """Timestamps (T,) [ns]: as measured where our export has them, else of an ideal clock."""
+    path = opened.passport.notes.get("timestamps") if opened.passport else None
+    if isinstance(path, str) and path in demo:
+        return np.asarray(demo[path][...], np.int64)
+    if opened.rate is None:
+        raise OneStrideError(f"{demo.name}: expected timestamps in {path!r}, got none")
+    return synthetic_clock(length, opened.rate)
 
 
 def _rows(demo: Any, name: str, path: str, feature: Feature) -> Array:
     """One data set (T, *shape) as recorded, every number finite."""
     rows: Array = np.asarray(demo[path][...]).astype(feature.dtype, copy=False)
+    _check_finite(rows, f"data/{name}/{path}", feature)
+    return rows
+
+
+def _last_row(demo: Any, name: str, path: str, feature: Feature) -> Array:
+    """The last row (*shape) of a data set; all of them finite."""
+    node = demo[path]
+    row: Array = np.asarray(node[-1:]).astype(feature.dtype, copy=False)
+    _check_finite(row, f"data/{name}/{path}", feature, node.shape[0] - 1)
+    last: Array = row[0]
+    return last
+
+
+def _check_finite(rows: Array, where: str, feature: Feature, first: int = 0) -> None:
     if rows.dtype.kind == "f" and not np.isfinite(rows).all():
         flat = rows.reshape(len(rows), -1)
         step, element = (int(number) for number in np.argwhere(~np.isfinite(flat))[0])
         raise OneStrideError(
-            f"data/{name}/{path}: expected finite numbers, got {flat[step, element]} at step {step}, "
+            f"{where}: expected finite numbers, got {flat[step, element]} at step {first + step}, "
             f"{feature.element(element)}"
         )
-    return rows
-
-
-def _attributes(demo: Any, name: str, data: dict[str, Array], opened: _Opened, report: Report) -> dict[str, JsonValue]:
-    """The demonstration's own attributes and what follows from its data."""
-    attributes: dict[str, JsonValue] = {"demo": name, "split": list(opened.splits[name])}
-    if opened.facts.sparse_reward and "reward" in data:
-        attributes["success"] = bool(data["reward"].max() > 0)
-    if "model_file" in demo.attrs:
-        attributes["model_file_sha256"] = hashlib.sha256(str(demo.attrs["model_file"]).encode()).hexdigest()
-    # num_samples is often wrong, and the length is known.
-    return {**_plain(demo, ("model_file", "num_samples"), report), **attributes}
-
-
-def _plain(group: Any, known: tuple[str, ...], report: Report) -> dict[str, JsonValue]:
-    """Attributes of a group besides the known ones; what is no short scalar is reported, once for all groups."""
-    kept: dict[str, JsonValue] = {}
-    for key in (key for key in group.attrs if key not in known):
-        value = group.attrs[key]
-        value = value.item() if isinstance(value, np.generic) else value
-        if _is_plain(value):
-            kept[key] = value
-        elif (line := f"attribute {key}: {type(value).__name__}, not a short scalar") not in report.left_out:
-            report.left_out.append(line)
-    return kept
-
-
-def _is_plain(value: object) -> bool:
-    """Whether an attribute is a short JSON scalar."""
-    if isinstance(value, float):
-        return math.isfinite(value)
-    return isinstance(value, bool | int) or (isinstance(value, str) and len(value) < _LONG_ATTRIBUTE)

@@ -10,14 +10,15 @@ import h5py
 import numpy as np
 
 from onestride.datasets.converters import Report
+from onestride.datasets.converters.passport import Passport
 from onestride.datasets.converters.robomimic_features import (
     STANDARD_OBSERVATIONS,
     EnvironmentFacts,
     describe_action,
     describe_observation,
 )
-from onestride.datasets.schema import Feature, Role
-from onestride.hardware.errors import OneStrideError
+from onestride.datasets.schema import Array, Feature, Role
+from onestride.hardware.errors import OneStrideError, unknown
 
 Shapes = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
 """Path of a data set within its demonstration -> shape of a row, dtype."""
@@ -41,10 +42,31 @@ class Survey:
     columns: tuple[Column, ...]
     finals: tuple[str, ...]
     """Observation keys whose value after the last action is known."""
+    lengths: dict[str, int]
+    """Steps of each demonstration."""
 
 
-def survey(data: Any, facts: EnvironmentFacts, report: Report) -> Survey:
+@dataclass(frozen=True)
+class _Look:
+    """What one demonstration holds; each of its data sets is opened once, which is what takes the time."""
+
+    shapes: Shapes
+    length: int
+    broken: frozenset[str]
+    """Observations whose `next_obs` is not the following row."""
+
+
+def survey(
+    data: Any, facts: EnvironmentFacts, passport: Passport | None, leave_out: tuple[str, ...], report: Report
+) -> Survey:
     """Look through the group `data` without converting anything.
+
+    Args:
+        data: the group.
+        facts: what `env_args` says.
+        passport: what our own export said about the data.
+        leave_out: paths within a demonstration that are not read, or names of features.
+        report: told what is left out.
 
     Raises:
         OneStrideError: no demonstrations, or one without actions, of unequal lengths, or unlike the others.
@@ -52,10 +74,13 @@ def survey(data: Any, facts: EnvironmentFacts, report: Report) -> Survey:
     demos = tuple(sorted((name for name in data if isinstance(data[name], h5py.Group)), key=_natural))
     if not demos:
         raise OneStrideError("expected groups data/demo_<i>, got none")
-    shapes = _common(data, demos, report)
-    columns = _columns(shapes, facts, report)
-    finals = _survey_next(data, demos, shapes, columns, report)
-    return Survey(demos, tuple(columns), finals)
+    own = (str(passport.notes.get("timestamps")),) if passport else ()
+    looks = {demo: _look(data[demo], demo, leave_out) for demo in demos}
+    shapes = _common(looks, own, report)
+    columns = _columns(shapes, facts, passport, report)
+    columns = _wanted(columns, leave_out, report)
+    finals = _survey_next(looks, shapes, columns, report)
+    return Survey(demos, tuple(columns), finals, {demo: look.length for demo, look in looks.items()})
 
 
 def _natural(name: str) -> tuple[object, ...]:
@@ -63,48 +88,74 @@ def _natural(name: str) -> tuple[object, ...]:
     return tuple((part.isdigit(), int(part) if part.isdigit() else part) for part in re.split(r"(\d+)", name))
 
 
-def _common(data: Any, demos: tuple[str, ...], report: Report) -> Shapes:
-    """The data sets that every demonstration has, alike in all of them."""
-    each = {demo: _shapes(data[demo], demo) for demo in demos}
-    first = each[demos[0]]
+def _common(looks: dict[str, _Look], own: tuple[str, ...], report: Report) -> Shapes:
+    """The data sets that every demonstration has, alike in all of them, but our own."""
     counts: dict[str, int] = {}
-    for shapes in each.values():
-        for path in shapes:
+    for look in looks.values():
+        for path in (path for path in look.shapes if path not in own):
             counts[path] = counts.get(path, 0) + 1
     for path, count in counts.items():
-        if count < len(demos):
-            report.left_out.append(f"{path}: only in {count} of {len(demos)} demonstrations")
-    common = {path: row for path, row in first.items() if counts[path] == len(demos)}
-    for demo, shapes in each.items():
+        if count < len(looks):
+            report.left_out.append(f"{path}: only in {count} of {len(looks)} demonstrations")
+    first = next(iter(looks.values()))
+    common = {path: row for path, row in first.shapes.items() if counts.get(path) == len(looks)}
+    for demo, look in looks.items():
         for path, row in common.items():
-            if shapes[path] != row:
-                raise OneStrideError(f"data/{demo}/{path}: expected rows of {row}, got {shapes[path]}")
+            if look.shapes[path] != row:
+                raise OneStrideError(f"data/{demo}/{path}: expected rows of {row}, got {look.shapes[path]}")
     return common
 
 
-def _shapes(demo: Any, name: str) -> Shapes:
+def _look(demo: Any, name: str, leave_out: tuple[str, ...]) -> _Look:
     found: dict[str, Any] = {}
     demo.visititems(lambda path, node: found.update({path: node}) if isinstance(node, h5py.Dataset) else None)
     if "actions" not in found or found["actions"].ndim != 2 or len(found["actions"]) == 0:
         got = found["actions"].shape if "actions" in found else "none"
         raise OneStrideError(f"data/{name}/actions: expected actions of shape (T, D), got {got}")
     length = len(found["actions"])
+    shapes: Shapes = {}
     for path, node in found.items():
-        if node.ndim == 0 or len(node) != length:
-            raise OneStrideError(f"data/{name}/{path}: expected {length} rows as in actions, got {node.shape}")
-    return {path: (tuple(node.shape[1:]), node.dtype) for path, node in found.items()}
+        shape = node.shape
+        if shape is None or shape[:1] != (length,):
+            raise OneStrideError(f"data/{name}/{path}: expected {length} rows as in actions, got {shape}")
+        shapes[path] = (tuple(shape[1:]), node.dtype)
+    skipped = {name for path in leave_out for name in (path, f"obs/{path}")}
+    chained = [path for path in found if path.startswith("obs/") and f"next_{path}" in found and path not in skipped]
+    broken = frozenset(path for path in chained if not _chains(found[path], found[f"next_{path}"], shapes, path))
+    return _Look(shapes, length, broken)
 
 
-def _columns(shapes: Shapes, facts: EnvironmentFacts, report: Report) -> list[Column]:
-    """One column for each data set of numbers with at most one axis per step; observations first."""
+def _columns(shapes: Shapes, facts: EnvironmentFacts, passport: Passport | None, report: Report) -> list[Column]:
+    """One column for each data set of numbers; observations first, or in the order they once had."""
     columns = []
     for path in sorted(shapes, key=_rank):
         shape, dtype = shapes[path]
-        if len(shape) > 1 or dtype.kind not in "biuf":
-            report.left_out.append(f"{path}: rows of {shape} {dtype.name}, not low-dimensional")
+        known = passport.feature_at(path, shape, dtype.name) if passport else None
+        if known is not None:
+            columns.append(Column(path, known))
+        elif dtype.kind not in "biuf":
+            report.left_out.append(f"{path}: rows of {shape} {dtype.name}, no numbers")
         elif not _is_next_of(path, shapes):
             columns.append(Column(path, _feature(path, shape, dtype, facts)))
+    if passport is not None:
+        order = [feature.name for feature in passport.schema.features]
+        columns.sort(key=lambda one: order.index(one.feature.name) if one.feature.name in order else len(order))
     return columns
+
+
+def _wanted(columns: list[Column], leave_out: tuple[str, ...], report: Report) -> list[Column]:
+    """The columns that are not left out on demand.
+
+    Raises:
+        OneStrideError: something to leave out is not there, or is the action.
+    """
+    names = {name: column for column in columns for name in (column.path, column.feature.name)}
+    for name in leave_out:
+        if name not in names or names[name].path == "actions":
+            raise unknown("data set to leave out", name, [one.path for one in columns if one.path != "actions"])
+    unwanted = {names[name].path for name in leave_out}
+    report.left_out += [f"{path}: as asked for" for path in sorted(unwanted)]
+    return [column for column in columns if column.path not in unwanted]
 
 
 def _is_next_of(path: str, shapes: Shapes) -> bool:
@@ -140,18 +191,17 @@ def _feature(path: str, shape: tuple[int, ...], dtype: np.dtype[Any], facts: Env
     return Feature(name=name, role=role, shape=shape, dtype=dtype.name, names=names, units=units)
 
 
-def _survey_next(
-    data: Any, demos: tuple[str, ...], shapes: Shapes, columns: list[Column], report: Report
-) -> tuple[str, ...]:
+def _survey_next(looks: dict[str, _Look], shapes: Shapes, columns: list[Column], report: Report) -> tuple[str, ...]:
     """Keys of `next_obs` whose last row is a final value; those that tell more become columns of their own."""
     finals = []
-    for path in [column.path for column in columns if column.path.startswith("obs/")]:
+    taken = {column.path for column in columns}
+    for path in sorted(path for path in taken if path.startswith("obs/") and f"next_{path}" in shapes):
         key = path.removeprefix("obs/")
-        if f"next_{path}" not in shapes:
-            continue
         if shapes[f"next_{path}"] == shapes[path]:
             finals.append(key)
-        broken = [demo for demo in demos if not _chains(data[demo], path)]
+        if f"next_{path}" in taken:
+            continue
+        broken = [demo for demo, look in looks.items() if path in look.broken]
         if broken:
             columns.append(Column(f"next_{path}", _next_feature(key, shapes[f"next_{path}"])))
             report.changed.append(
@@ -165,10 +215,16 @@ def _survey_next(
     return tuple(finals)
 
 
-def _chains(demo: Any, path: str) -> bool:
+def _chains(observed: Any, following: Any, shapes: Shapes, path: str) -> bool:
     """Whether next_obs[t] is obs[t+1] to the bit."""
-    now, following = demo[path][1:], demo[f"next_{path}"][:-1]
-    return bool(now.dtype == following.dtype and now.tobytes() == following.tobytes())
+    if shapes[path] != shapes[f"next_{path}"]:
+        return False
+    return bool(np.array_equal(_as_bytes(observed[...][1:]), _as_bytes(following[...][:-1])))
+
+
+def _as_bytes(rows: Array) -> Array:
+    """Bits, so that -0.0 is not 0.0, without a copy."""
+    return np.ascontiguousarray(rows).reshape(-1).view(np.uint8)
 
 
 def _next_feature(key: str, row: tuple[tuple[int, ...], np.dtype[Any]]) -> Feature:

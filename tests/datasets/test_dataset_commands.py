@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import tyro
 
-from onestride.datasets.commands import Convert, Inspect
+from onestride.datasets.commands_convert import Convert
+from onestride.datasets.commands_inspect import Inspect
 from onestride.datasets.schema import Episode
 from onestride.datasets.store import Store
 from onestride.hardware.errors import OneStrideError

@@ -88,7 +88,7 @@ def test_a_segment_renamed_but_never_named_is_dropped_and_said_so(
 ) -> None:
     store.append([make_episode(1)])
     with monkeypatch.context() as patch:
-        patch.setattr("onestride.datasets.store.write_manifest", lambda *_: os._exit(1))
+        patch.setattr("onestride.datasets.committing.write_manifest", lambda *_: os._exit(1))
         assert _in_child(lambda: bool(store.append([make_episode(2)]))) == 1
     (store.path / ".staging" / "half").mkdir()
     after = Store.open(store.path)

@@ -263,14 +263,14 @@ def test_the_writer_gathers_and_commits_on_ctrl_c(store: Store, make_episode: Ma
 def test_ctrl_c_after_a_commit_does_not_append_twice(
     store: Store, make_episode: MakeEpisode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    append = store.append
+    commit = store.commit
 
-    def interrupted(episodes: list[Episode]) -> str:
-        append(episodes)
+    def interrupted(*arguments: Any) -> str:
+        commit(*arguments)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt), store.writer(target_bytes=0) as writer:
-        monkeypatch.setattr(store, "append", interrupted)
+        monkeypatch.setattr(store, "commit", interrupted)
         writer.add(make_episode(1))
     assert Store.open(store.path).num_episodes == 1
 

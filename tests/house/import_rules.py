@@ -29,7 +29,11 @@ ROS = frozenset({"rclpy", "launch", "launch_ros", "ament_index_python"})
 # Files that a robot reads from a room that a robot does not have.
 ROBOT_FILES = {
     "datasets/schema.py": frozenset({"numpy", "pydantic"}),
-    "datasets/journal.py": frozenset({"numpy", "pydantic"}),
+    "datasets/journal.py": frozenset({"numpy"}),
+    "datasets/journal_reader.py": frozenset({"numpy", "pydantic"}),
+    "datasets/recording.py": frozenset({"numpy"}),
+    "datasets/recording_thread.py": frozenset({"numpy"}),
+    "datasets/ring.py": frozenset({"numpy"}),
 }
 POLICY_DEPENDENCIES = frozenset({"torch"})
 # The one file where the trained network becomes a file for the robot, importable on the robot all the same.
@@ -46,7 +50,7 @@ NAME_TABLES = frozenset({COMMAND_TABLE, ROOM_LOADER, "datasets/converters/__init
 MODULE_NAME = re.compile(r"(onestride(?:\.\w+)+)(?::\w+)?")
 # Reading it loads zarr, which the robot does not have: only inside the functions that need it.
 ONLY_LAZILY = "onestride.datasets.store"
-OUR_NAMES = frozenset({"onestride", "onestride_controller", "onestride_plant"})
+OUR_NAMES = frozenset({"onestride", "onestride_controller", "onestride_plant", "onestride_recorder"})
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,34 @@ def test_schema_and_journal_import(robot: Environment, path: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+RECORD = """
+import sys
+from onestride.datasets.journal_reader import Journal
+from onestride.datasets.recording import Recorder
+from onestride.datasets.schema import Feature, Schema
+features = Feature(name="q", role="observation", shape=(3,), dtype="float32"), Feature(
+    name="action", role="action", shape=(), dtype="float64")
+schema = Schema(features=features, control_rate=50.0, label="action", label_source="nominal")
+with Recorder(sys.argv[1], schema) as recorder:
+    recorder.start({"seed": 1})
+    for index in range(100):
+        assert recorder.step({"q": [index] * 3, "action": index / 7})
+    recorder.stop(final={"q": [9, 9, 9]})
+with Journal(recorder.path) as journal:
+    (episode,) = journal.episodes
+    assert not journal.report, journal.report
+    read = journal.read(episode)
+    read.validate(journal.schema)
+    assert read.data["action"].tolist() == [index / 7 for index in range(100)]
+assert not {"zarr", "torch"} & set(sys.modules)
+"""
+
+
+def test_a_robot_can_record(robot: Environment, tmp_path: Path) -> None:
+    done = robot.run("python", "-c", RECORD, tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
 def runs_on_a_robot(path: Path) -> bool:
     """Whether a test file imports nothing that a robot lacks."""
     name = path.relative_to(ROOT).as_posix()

@@ -14,7 +14,7 @@ from .environments import Environment, build_wheel, create
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("hardware", "datasets", "policies", "deploy", "training")
-ROS_PACKAGES = ("onestride_controller", "onestride_plant")
+ROS_PACKAGES = ("onestride_controller", "onestride_plant", "onestride_recorder")
 SHIPPED = (*(f"onestride/{room}" for room in ROOMS), *ROS_PACKAGES)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 WORKSPACE = Path(__file__).resolve().parents[2] / "ros_ws"
-EXECUTABLES = {"onestride_controller": "controller", "onestride_plant": "plant"}
+EXECUTABLES = {"onestride_controller": "controller", "onestride_plant": "plant", "onestride_recorder": "recorder"}
 
 
 @pytest.fixture(scope="module")

@@ -272,3 +272,12 @@ def test_bad_numbers_are_refused_by_name(options: TrainOptions, field: str) -> N
 def test_a_missing_gpu_is_said(options: TrainOptions) -> None:
     with pytest.raises(OneStrideError, match="expected a CUDA device"):
         train(replace(options, device="cuda"))
+
+
+@pytest.mark.parametrize("mode", ["mapped", "streaming"])
+def test_how_data_is_read_does_not_change_what_is_learnt(options: TrainOptions, tmp_path: Path, mode: Any) -> None:
+    train(options)
+    train(replace(options, run=tmp_path / mode, mode=mode))
+    resident, other = state(options.run), state(tmp_path / mode)
+    assert resident.keys() == other.keys()
+    assert all(torch.equal(resident[name], other[name]) for name in resident)

@@ -38,14 +38,25 @@ class Sink(Protocol):
         ...
 
 
+class Watcher(Protocol):
+    """Who is told of every tick; see `ticks.Ticks`."""
+
+    def tick(self, tick: Tick, now: float, late: float, joints_received: float) -> None:
+        """One tick that has sent its command; as `Report.tick`."""
+        ...
+
+
 class ControlThread:
     """Runs an activated controller until stopped.
 
     While it runs, the controller belongs to it: others use `post`.
     """
 
-    def __init__(self, controller: Controller, streams: Source, commands: Sink, report: Report) -> None:
+    def __init__(
+        self, controller: Controller, streams: Source, commands: Sink, report: Report, watcher: Watcher | None = None
+    ) -> None:
         self._controller, self._streams, self._commands, self._report = controller, streams, commands, report
+        self._watcher = watcher
         self._requests: deque[Callable[[], None]] = deque()
         self._stopping = threading.Event()
         self._last: Array | None = None
@@ -107,6 +118,8 @@ class ControlThread:
         except Exception as error:  # a dead control thread would leave the robot to its last command
             tick = self._rescue(f"control thread: {type(error).__name__}: {error}", now)
         self._report.tick(tick, now, late, self._joints_received)
+        if self._watcher is not None:
+            self._watcher.tick(tick, now, late, self._joints_received)
 
     def _tick(self) -> Tick:
         while self._requests:

@@ -28,6 +28,7 @@ class Settings:
         simulated: the robot is a plant on this machine.
         declared_peers: nodes that may subscribe to the command topics.
         declared_writers: nodes that may publish on them, besides this one.
+        publish_ticks: publish every tick even while nobody listens.
     """
 
     policy: Path
@@ -39,6 +40,7 @@ class Settings:
     simulated: bool
     declared_peers: tuple[str, ...]
     declared_writers: tuple[str, ...]
+    publish_ticks: bool = False
 
 
 def declare(node: Node) -> None:
@@ -62,6 +64,7 @@ def declare(node: Node) -> None:
     one("simulated", True, "the robot is a plant on this machine; real robots are refused so far")
     one("declared_peers", list(READERS), "nodes that may subscribe to the command topics")
     one("declared_writers", [""], "nodes that may publish on the command topics besides this one")
+    one("publish_ticks", False, "publish ~/ticks even while nobody listens")
 
 
 def settings(node: Node) -> Settings:
@@ -87,4 +90,5 @@ def settings(node: Node) -> Settings:
         simulated=value("simulated"),
         declared_peers=tuple(filter(None, value("declared_peers"))),
         declared_writers=tuple(filter(None, value("declared_writers"))),
+        publish_ticks=value("publish_ticks"),
     )

@@ -14,6 +14,7 @@ from onestride.deploy.controller import Controller, Mode
 from onestride.deploy.kinematics import ForwardKinematics
 from onestride.deploy.runtime import ThreadedInference
 from onestride.deploy.terms import ObjectSource, ScalarSource
+from onestride.deploy.ticks import TickLayout
 from onestride.hardware.description import load_robot
 from onestride.hardware.errors import OneStrideError
 from onestride.hardware.scene import Scene
@@ -23,6 +24,7 @@ from onestride_controller.neighbours import Neighbours
 from onestride_controller.parameters import Settings
 from onestride_controller.report import RECENT, Report, TimedPolicy
 from onestride_controller.streams import Streams
+from onestride_controller.ticks import Ticks
 
 #: How long activation waits for the first sample of every stream [s].
 FIRST_SAMPLES = 2.0
@@ -63,6 +65,7 @@ class Session:
             raise
         self._streams = Streams(node, robot, *_sources(self._policy.contract))
         self._commands = Commands(node, robot)
+        self._ticks = Ticks(node, TickLayout.of(self.controller, self._policy.sha256), always=settings.publish_ticks)
         self._thread: ControlThread | None = None
         self._stop_within = robot.safe_stop.completes_within + STOP_SLACK
 
@@ -94,7 +97,8 @@ class Session:
         self.controller.activate(now, self._streams.measurement(), seed)
         self._report.begin()
         self._report.changed(Mode.ACTIVE)
-        self._thread = ControlThread(self.controller, self._streams, self._commands, self._report)
+        self._ticks.begin(seed)
+        self._thread = ControlThread(self.controller, self._streams, self._commands, self._report, self._ticks)
         self._thread.start()
 
     def _first_samples(self) -> float:
@@ -135,7 +139,8 @@ class Session:
             self._report.changed(Mode.IDLE)
 
     def watch(self) -> None:
-        """Fault if a second writer has appeared while the control thread runs."""
+        """Fault if a second writer has appeared while the control thread runs; see who wants its ticks."""
+        self._ticks.look()
         if self._thread is None or self.controller.mode not in (Mode.ACTIVE, Mode.HOLDING):
             return
         writers = self._neighbours.second_writers(ours=1)
@@ -157,6 +162,7 @@ class Session:
         self._inference.close()
         self._streams.close()
         self._commands.close()
+        self._ticks.close()
 
 
 def status(session: Session | None, report: Report, latched: str, *, recent: bool) -> dict[str, Any]:

@@ -27,6 +27,7 @@ class SimulatedRun:
         nfe: network evaluations per action; None means the policy's first.
         seed: of the policy's noise.
         film: file that takes the plant's configurations.
+        record: folder that takes a journal of the episodes.
     """
 
     policy: Path
@@ -38,6 +39,7 @@ class SimulatedRun:
     nfe: int | None = None
     seed: int = 0
     film: Path | None = None
+    record: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -71,15 +73,21 @@ def run_simulated(run: SimulatedRun, progress: Callable[[EpisodeResult], None] |
             Child("onestride_plant", _plant(run, namespace), log=run.logs / "plant.log", environment=confined),
             Child("onestride_controller", _node(run, namespace), log=run.logs / "node.log", environment=confined),
         ]
+        if run.record is not None:
+            journals = _ros_arguments(namespace, {"directory": run.record.resolve()})
+            log = run.logs / "recorder.log"
+            children.append(Child("onestride_recorder", journals, log=log, environment=confined))
         for child in children:
             child.log.unlink(missing_ok=True)
             stack.enter_context(child)
         supervisor = stack.enter_context(Supervisor(namespace, confined, lambda: _check(children)))
         supervisor.wait_for_services()
         supervisor.transition("configure")
+        if run.record is not None:
+            supervisor.wait_for_recorder()
         episodes = []
         for _ in range(run.episodes):
-            episodes.append(supervisor.run_episode())
+            episodes.append(supervisor.run_episode(record=run.record is not None))
             if progress:
                 progress(episodes[-1])
         return RobotTrials(episodes, supervisor.report(), confined["RMW_IMPLEMENTATION"])

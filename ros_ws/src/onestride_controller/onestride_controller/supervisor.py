@@ -24,7 +24,7 @@ from onestride.deploy.confinement import environment_applied
 from onestride.hardware.errors import OneStrideError, unknown
 
 NODE_NAME = "onestride_supervisor"
-CONTROLLER, PLANT = "onestride_controller", "onestride_plant"
+CONTROLLER, PLANT, RECORDER = "onestride_controller", "onestride_plant", "onestride_recorder"
 POLL_PERIOD = 0.05  # [s]
 
 TRANSITIONS = {
@@ -179,24 +179,42 @@ class Supervisor:
         """The controller's figures over all activations since the last `~/report_reset`."""
         return self.trigger(f"{CONTROLLER}/report")
 
-    def run_episode(self, timeout: float = 30.0) -> EpisodeResult:
+    def wait_for_recorder(self, timeout: float = 20.0) -> None:
+        """Wait until the recorder hears all that it records; the controller must be configured.
+
+        Raises:
+            OneStrideError: it does not within `timeout` [s], and what it still waits for.
+        """
+        deadline = time.monotonic() + timeout
+        while waiting := self.trigger(f"{RECORDER}/status", timeout)["waiting_for"]:
+            self._alive()
+            if time.monotonic() > deadline:
+                raise OneStrideError(f"{RECORDER} heard nothing of: {', '.join(waiting)}")
+            self.spin(POLL_PERIOD)
+
+    def run_episode(self, timeout: float = 30.0, *, record: bool = False) -> EpisodeResult:
         """Reset the plant, let the controller run until the episode is over, and bring it to rest.
 
         A fault ends the episode; it is reported and cleared, so that the next episode can run.
 
         Args:
             timeout: wall-clock limit of the running part [s].
+            record: have the recorder keep it, see `wait_for_recorder`.
 
         Raises:
-            OneStrideError: the plant or the controller does not answer, or refuses to activate.
+            OneStrideError: the plant, the controller or the recorder does not answer, or refuses.
         """
         begun = time.monotonic()
         self.status = {}
         dropped = self.trigger(f"{PLANT}/progress")["dropped_time_s"]
         self.trigger(f"{PLANT}/reset")
+        if record:
+            self.trigger(f"{RECORDER}/start")
         self.transition("activate")
         progress = self._until_over(time.monotonic() + timeout)
         self.transition("deactivate")
+        if record:
+            self._keep(progress["success"])
         fault = self._clear_fault()
         return EpisodeResult(
             episode=progress["episode"],
@@ -209,6 +227,11 @@ class Supervisor:
             dropped_time=progress["dropped_time_s"] - dropped,
             fault=fault,
         )
+
+    def _keep(self, success: bool) -> None:
+        if success:
+            self.trigger(f"{RECORDER}/mark_success")
+        self.trigger(f"{RECORDER}/stop", timeout=10.0)
 
     def _until_over(self, deadline: float) -> dict[str, Any]:
         while True:

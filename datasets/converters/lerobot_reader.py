@@ -1,0 +1,228 @@
+"""Reading LeRobot datasets v3.0, v2.1 and v2.0: parquet rows, mp4 cameras, JSON metadata.
+
+Traps that this reader knows: `info.json` may claim more frames than there are, videos may be missing, some files say
+`state` and `actions`, v2.0 lacks columns, and `timestamp` is frame_index / fps and not what was measured.
+
+Reference: https://huggingface.co/docs/lerobot/lerobot-dataset-v3
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import JsonValue, ValidationError
+
+from onestride.datasets.converters import Options, Report, Source
+from onestride.datasets.converters.lerobot_features import CLOCK
+from onestride.datasets.converters.lerobot_meta import EpisodeMeta, Meta, load_meta
+from onestride.datasets.converters.lerobot_plan import Column, plan_columns, video_of
+from onestride.datasets.converters.lerobot_rows import Rows, episode_tables, images, numbers, survey_rows
+from onestride.datasets.converters.lerobot_video import read_frames
+from onestride.datasets.converters.passport import origin, unpack_attributes
+from onestride.datasets.provenance import Provenance
+from onestride.datasets.provenance import Source as SourceFile
+from onestride.datasets.schema import BASE, Array, Episode, Schema, synthetic_clock
+from onestride.hardware.durable import tree_sha256
+from onestride.hardware.errors import OneStrideError
+
+VERSION = 1
+"""Of what this reader makes of a dataset, see `Provenance.command_version`."""
+
+TOLERANCE = 1e-4
+"""LeRobot's own bound on |timestamp - frame_index / fps| [s]; beyond it a timestamp was measured."""
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A dataset that was looked through."""
+
+    meta: Meta
+    rows: Rows
+    columns: tuple[Column, ...]
+
+
+def read(path: Path, report: Report, options: Options) -> Source:
+    """Look through a dataset, and make its episodes available one by one.
+
+    Raises:
+        OneStrideError: damaged or missing files, an unknown version, or no action.
+    """
+    with _told(path):
+        meta = load_meta(path, report)
+        rows = survey_rows(path, report)
+        opened = _Opened(meta, rows, plan_columns(meta, rows, options, report))
+        schema = _schema(opened, options)
+        _report(opened, report)
+    return Source(schema, _provenance(opened, schema), len(rows.lengths), _episodes(opened, report))
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except ValidationError as error:
+        raise OneStrideError(f"{path}: expected usable features, got: {error.errors()[0]['msg']}") from error
+
+
+def _schema(opened: _Opened, options: Options) -> Schema:
+    features = tuple(column.feature for column in opened.columns)
+    actions = [feature.name for feature in features if feature.role == "action"]
+    before = opened.meta.passport.schema if opened.meta.passport else None
+    named = before.label if before else "action"
+    return Schema(
+        features=features,
+        control_rate=before.control_rate if before else opened.meta.info.fps,
+        label=named if named in actions else actions[0],
+        label_source=before.label_source if before else "unknown",
+        environment=options.environment or (before.environment if before else None),
+        robot=before.robot if before else None,
+    )
+
+
+def _provenance(opened: _Opened, schema: Schema) -> Provenance:
+    info = opened.meta.info
+    came = origin(opened.meta.passport)
+    return Provenance.now(
+        "convert lerobot",
+        command_version=VERSION,
+        packages=("pyarrow", "av"),
+        sources=(SourceFile(name=opened.meta.root.name, sha256=tree_sha256(opened.meta.root)),),
+        parents=came["parents"],
+        environment=schema.environment,
+        extra={
+            "codebase_version": info.codebase_version,
+            "robot_type": info.robot_type,
+            "fps": info.fps,
+            "tasks": {str(index): task for index, task in opened.meta.tasks.items()},
+            **came["extra"],
+        },
+    )
+
+
+def _report(opened: _Opened, report: Report) -> None:
+    """What the metadata says and the rows do not."""
+    info, lengths, episodes = opened.meta.info, opened.rows.lengths, opened.meta.episodes
+    for what, said, counted in (
+        ("total_frames", info.total_frames, sum(lengths.values())),
+        ("total_episodes", info.total_episodes, len(lengths)),
+    ):
+        if said is not None and said != counted:
+            report.changed.append(f"info.json: says {what} {said}, counted {counted}")
+    absent = [number for number in episodes if number not in lengths]
+    if absent:
+        report.left_out.append(f"{len(absent)} episodes of the metadata have no rows (first: {absent[0]})")
+    wrong = [n for n, count in lengths.items() if n in episodes and episodes[n].length not in (None, count)]
+    if wrong:
+        report.changed.append(f"length: wrong in the metadata of {len(wrong)} episodes (first: {wrong[0]}), counted")
+    report.left_out.append("statistics of the metadata: computed anew from the data where they are needed")
+    if CLOCK in opened.rows.types:
+        report.kept.append(f"{CLOCK}: the measured time of each step")
+
+
+def _episodes(opened: _Opened, report: Report) -> Iterator[Episode]:
+    present = opened.rows.types
+    wanted = [column.key for column in opened.columns if column.kind != "video"]
+    wanted += [name for name in (CLOCK, "timestamp", "task_index") if name in present and name not in wanted]
+    measured = 0
+    for number, path, table in episode_tables(opened.rows, wanted):
+        where = f"{path}: episode {number}"
+        seconds, clock = _times(table, opened, where)
+        measured += CLOCK not in present and not np.array_equal(clock, _ideal(opened, len(clock)))
+        yield Episode(
+            data={column.feature.name: _rows(column, table, number, seconds, opened) for column in opened.columns},
+            timestamps={BASE: clock},
+            final=_finals(opened, number),
+            attributes=_attributes(opened, number, table),
+        )
+    if CLOCK not in present:
+        plain = f"time: timestamps are frame_index / {opened.meta.info.fps:g} Hz, nothing else was recorded"
+        report.changed.append(
+            f"time: the timestamps of {measured} episodes are not frame_index / fps and taken as measured"
+            if measured
+            else plain
+        )
+
+
+def _rows(column: Column, table: pa.Table, number: int, seconds: NDArray[np.float64], opened: _Opened) -> Array:
+    where = f"{opened.meta.root}: episode {number}, {column.key}"
+    if column.kind == "image":
+        return images(table, column.key, column.feature.shape, opened.meta.root, where)
+    if column.kind == "video":
+        place = video_of(opened.meta, column.key, number)
+        if place is None:
+            raise OneStrideError(f"{where}: expected to know where its video is, got nothing")
+        return read_frames(place[0], place[1] + seconds, opened.meta.info.fps, column.feature.shape)
+    rows = numbers(table, column.key, column.feature.shape, where)
+    return rows.astype(column.feature.dtype, copy=False)
+
+
+def _times(table: pa.Table, opened: _Opened, where: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """When each row was: [s] from the episode's start as its video has it, and the clock [ns]."""
+    ideal = np.arange(table.num_rows) / opened.meta.info.fps
+    clock = _ideal(opened, table.num_rows)
+    seconds = ideal
+    if "timestamp" in table.column_names:
+        seconds = numbers(table, "timestamp", (), f"{where}, timestamp").astype(np.float64)
+        if np.abs(seconds - ideal).max() > TOLERANCE:
+            clock = np.round(seconds * 1e9).astype(np.int64)
+    if CLOCK in table.column_names:
+        clock = numbers(table, CLOCK, (), f"{where}, {CLOCK}").astype(np.int64)
+    backwards = np.flatnonzero(np.diff(clock) < 0)
+    if backwards.size:
+        raise OneStrideError(f"{where}: expected time never to go back, got a step back at row {backwards[0] + 1}")
+    return seconds, clock
+
+
+def _ideal(opened: _Opened, length: int) -> NDArray[np.int64]:
+    return synthetic_clock(length, opened.meta.info.fps)
+
+
+def _attributes(opened: _Opened, number: int, table: pa.Table) -> dict[str, JsonValue]:
+    """Ours where our writer left them, else the task, the splits and the success that the dataset tells."""
+    meta = opened.meta.episodes.get(number, EpisodeMeta())
+    ours = meta.columns.get("onestride/attributes")
+    if isinstance(ours, str):
+        return unpack_attributes(ours)
+    attributes: dict[str, JsonValue] = {"episode_index": number}
+    named = [opened.meta.tasks[index] for index in opened.rows.tasks[number] if index in opened.meta.tasks]
+    tasks: list[JsonValue] = [*(named or meta.tasks)]
+    if tasks:
+        attributes["task"] = tasks[0]
+    if len(tasks) > 1:
+        attributes["tasks"] = tasks
+    splits: list[JsonValue] = [name for name, text in opened.meta.info.splits.items() if _within(text, number)]
+    if splits:
+        attributes["split"] = splits
+    if "next.success" in table.column_names:
+        attributes["success"] = bool(numbers(table, "next.success", (), "next.success").any())
+    return attributes
+
+
+def _within(text: object, number: int) -> bool:
+    """Whether a split as `0:6` holds an episode."""
+    first, _, end = str(text).partition(":")
+    return first.isdigit() and end.isdigit() and int(first) <= number < int(end)
+
+
+def _finals(opened: _Opened, number: int) -> dict[str, Array]:
+    """Values after the last action, which only our own writer leaves."""
+    columns = opened.meta.episodes.get(number, EpisodeMeta()).columns
+    finals = {}
+    for column in opened.columns:
+        content = columns.get(f"onestride/final/{column.key}")
+        if isinstance(content, bytes):
+            expected = column.feature.size * np.dtype(column.feature.dtype).itemsize
+            if len(content) != expected:
+                raise OneStrideError(
+                    f"{opened.meta.root}: expected {expected} bytes for the final {column.key} of episode {number}, "
+                    f"got {len(content)}"
+                )
+            value = np.frombuffer(content, np.dtype(column.feature.dtype).newbyteorder("<"))
+            finals[column.feature.name] = value.astype(column.feature.dtype).reshape(column.feature.shape)
+    return finals

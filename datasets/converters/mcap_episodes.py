@@ -1,0 +1,171 @@
+"""Reading back the MCAP files that we wrote: the same episodes, to the bit, without a mapping."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mcap.exceptions import McapError
+from mcap.reader import make_reader
+
+from onestride.datasets.converters import Options, Report, Source
+from onestride.datasets.converters.mcap_messages import EPISODE_TOPIC, Wire, final_topic, string_of, wires
+from onestride.datasets.converters.passport import NAME, Passport, origin, read_passport
+from onestride.datasets.provenance import Provenance
+from onestride.datasets.provenance import Source as SourceFile
+from onestride.datasets.schema import Array, Episode, Schema
+from onestride.hardware.errors import OneStrideError
+
+VERSION = 1
+"""Of what this reader makes of a file, see `Provenance.command_version`."""
+
+# What the library and the decompressors below it raise on damaged files.
+_DAMAGE = (McapError, struct.error, zlib.error, OSError, ValueError, KeyError, TypeError, IndexError, EOFError)
+_DAMAGE_TOO = (OverflowError, MemoryError, AssertionError, RuntimeError, AttributeError)
+
+
+@dataclass
+class _Growing:
+    """An episode between its two markers."""
+
+    number: int
+    shift: int
+    attributes: dict[str, Any]
+    rows: dict[str, list[bytes]] = field(default_factory=dict)
+    times: dict[str, list[int]] = field(default_factory=dict)
+    """By feature, on the clock of the file [ns]."""
+    final: dict[str, bytes] = field(default_factory=dict)
+
+
+def read(path: Path, report: Report, options: Options) -> Source:
+    """Look through a file, and make its episodes available one by one.
+
+    Raises:
+        OneStrideError: truncated or damaged, or not as we write it.
+    """
+    passport, count = _about(path)
+    schema = _schema(passport, options)
+    report.kept += [f"{wire.topic}: {name}" for name, wire in wires(schema).items()]
+    report.kept.append("times, attributes and final values: as they were")
+    provenance = Provenance.now(
+        "convert mcap",
+        command_version=VERSION,
+        packages=("mcap", "rosbags"),
+        sources=(SourceFile.of(path),),
+        environment=schema.environment,
+        **origin(passport),
+    )
+    return Source(schema, provenance, count, _episodes(path, schema))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with path.open("rb") as file:
+            yield make_reader(file, validate_crcs=True)
+    except OneStrideError as error:
+        if str(error).startswith(str(path)):
+            raise
+        raise OneStrideError(f"{path}: {error}") from error
+    except (*_DAMAGE, *_DAMAGE_TOO) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise OneStrideError(f"{path}: expected a readable MCAP file, got: {reason}") from error
+    except Exception as error:
+        # The decompressors have errors of their own, without a common root.
+        if type(error).__module__.partition(".")[0] not in ("zstandard", "lz4", "_zstd"):
+            raise
+        raise OneStrideError(f"{path}: expected a readable MCAP file, got: {error}") from error
+
+
+def _about(path: Path) -> tuple[Passport, int]:
+    with _opened(path) as reader:
+        notes = [one.metadata for one in reader.iter_metadata() if one.name == NAME]
+        summary = reader.get_summary()
+        passport = read_passport(_unaltered(notes[0])) if notes else None
+        if passport is None or summary is None or summary.statistics is None:
+            raise OneStrideError(f"{path}: expected the note and the summary of our own export, got none")
+        markers = [one.id for one in summary.channels.values() if one.topic == EPISODE_TOPIC]
+        counted = sum(summary.statistics.channel_message_counts.get(one, 0) for one in markers)
+    return passport, counted // 2
+
+
+def _unaltered(note: dict[str, str]) -> str:
+    if hashlib.sha256(note["passport"].encode()).hexdigest() != note["sha256"]:
+        raise OneStrideError("expected the note of our own export, got an altered one")
+    return note["passport"]
+
+
+def _schema(passport: Passport, options: Options) -> Schema:
+    """As it was, but pictures that were video stay the decoded ones unless video is asked for."""
+    codec = options.codec or "lossless"
+    features = tuple(
+        one.model_copy(update={"codec": codec}) if one.codec == "video" else one for one in passport.schema.features
+    )
+    return passport.schema.model_copy(update={"features": features})
+
+
+def _episodes(path: Path, schema: Schema) -> Iterator[Episode]:
+    travelling = wires(schema)
+    by_topic = {wire.topic: (wire, False) for wire in travelling.values()}
+    by_topic |= {final_topic(wire.topic): (wire, True) for wire in travelling.values()}
+    growing: _Growing | None = None
+    expected = 0
+    with _opened(path) as reader:
+        for _, channel, message in reader.iter_messages(log_time_order=False):
+            if channel.topic == EPISODE_TOPIC:
+                finished, growing = _mark(message.data, growing, expected)
+                if finished is not None:
+                    expected += 1
+                    yield _finish(finished, schema, travelling)
+                continue
+            if growing is None or channel.topic not in by_topic:
+                raise OneStrideError(f"{path}: expected an episode around each message, got {channel.topic}")
+            wire, is_final = by_topic[channel.topic]
+            _take(growing, wire, is_final, message)
+        if growing is not None:
+            raise OneStrideError(f"{path}: expected an end of episode {growing.number}, got none")
+
+
+def _mark(content: bytes, growing: _Growing | None, expected: int) -> tuple[_Growing | None, _Growing | None]:
+    """(the episode that has ended, the one that grows) after a marker."""
+    about = json.loads(string_of(content))
+    begins = about["event"] == "begin"
+    if about["episode"] != expected or begins != (growing is None):
+        raise OneStrideError(f"expected episode {expected} to begin and end once, got {about['event']} at another")
+    if not begins:
+        return growing, None
+    return None, _Growing(expected, int(about["shift"]), dict(about["attributes"]))
+
+
+def _take(growing: _Growing, wire: Wire, is_final: bool, message: Any) -> None:
+    payload = wire.payload(message.data)
+    name = wire.feature.name
+    if is_final:
+        growing.final[name] = payload
+        return
+    growing.rows.setdefault(name, []).append(payload)
+    growing.times.setdefault(name, []).append(message.log_time - growing.shift)
+
+
+def _finish(growing: _Growing, schema: Schema, travelling: dict[str, Wire]) -> Episode:
+    data: dict[str, Array] = {}
+    clocks: dict[str, Array] = {}
+    for name, wire in travelling.items():
+        data[name] = wire.decode(growing.rows.get(name, []))
+        clock = np.array(growing.times.get(name, []), np.int64)
+        known = clocks.setdefault(wire.feature.stream, clock)
+        if not np.array_equal(known, clock):
+            raise OneStrideError(
+                f"{wire.topic}: expected the times of stream {wire.feature.stream!r}, got others in episode "
+                f"{growing.number}"
+            )
+    final = {name: travelling[name].decode([payload])[0] for name, payload in growing.final.items()}
+    return Episode(data, {name: clocks[name] for name in schema.streams}, final, growing.attributes)

@@ -1,0 +1,257 @@
+"""Writing OGBench's npz, to be loaded by `ogbench.utils.load_dataset`: flat arrays, a row more than transitions.
+
+The observation features become the columns of `observations`. Episodes whose attribute `split` names a validation
+part go to `-val.npz`. Arrays are written one after the other, each from a walk of its own through the store, so that
+one episode is in memory at a time; they are not compressed, which float data would hardly repay.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import JsonValue
+
+from onestride.datasets.converters import Options, Progress, Report
+from onestride.datasets.converters.npz_rows import write_note, write_rows
+from onestride.datasets.converters.ogbench_survey import ACTIONS, NOTE, OBSERVATIONS, TERMINALS
+from onestride.datasets.converters.passport import issue
+from onestride.datasets.converters.streaming import episodes, measured_clock, on_base_clock, report_streams, wanted
+from onestride.datasets.schema import BASE, Array, Episode, Feature, Schema
+from onestride.datasets.store import Store
+from onestride.hardware.errors import OneStrideError
+
+OPTIONS = ("leave_out",)
+
+CLOCK = "timestamps_ns"
+_VALIDATION = ("val", "valid", "validation")
+
+
+@dataclass
+class _Plan:
+    """Which array holds which features, and what each episode contributes."""
+
+    schema: Schema
+    arrays: dict[str, list[Feature]]
+    """Key -> features that are its columns, in order."""
+    spans: dict[str, JsonValue]
+    """Feature -> its columns, where it shares an array."""
+    ended: list[bool] = field(default_factory=list)
+    """Whether an episode knows the observation after its last action."""
+    finals: list[list[str]] = field(default_factory=list)
+    own_clock: bool = False
+    own_terminal: bool = False
+
+    def rows(self, number: int, length: int) -> int:
+        """Rows of an episode: one more than transitions, if what comes after the last is known."""
+        return length + 1 if self.ended[number] else length
+
+
+def write(store: Store, path: Path, report: Report, options: Options, progress: Progress) -> None:
+    """Write the episodes, and those for validation beside them.
+
+    Raises:
+        OneStrideError: no observation that fits, or nothing left to write.
+        OSError: the disk refuses.
+    """
+    plan = _plan(store, wanted(store.schema, options.leave_out, report), report)
+    _walk(store, plan, report)
+    parts = _parts(store, plan, path, report)
+    keys = [*plan.arrays, TERMINALS, *([CLOCK] if plan.own_clock else [])]
+    done, total = 0, len(keys) * store.num_episodes
+    for target, numbers in parts.items():
+        with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+            for key in keys:
+                _write_array(archive, key, store, plan, numbers)
+                done += len(numbers)
+                progress(min(store.num_episodes, done * store.num_episodes // total), store.num_episodes)
+            write_note(archive, NOTE, json.dumps(_passport(store, plan, numbers)).encode())
+    progress(store.num_episodes, store.num_episodes)
+
+
+def _plan(store: Store, features: list[Feature], report: Report) -> _Plan:
+    schema = store.schema
+    observed = _observed(features, report)
+    arrays: dict[str, list[Feature]] = {OBSERVATIONS: observed, ACTIONS: [schema.feature(schema.label)]}
+    relabelled = store.provenance.command == "convert ogbench" and store.provenance.extra.get("relabelled") is True
+    for feature in features:
+        if feature in observed or feature.name == schema.label or feature.role in ("observation", "terminal"):
+            continue
+        if relabelled and feature.role in ("reward", "mask"):
+            report.left_out.append(f"{feature.name}: ogbench computes it again from qpos")
+        else:
+            arrays[_key(feature, arrays)] = [feature]
+    for key, columns in arrays.items():
+        report.kept.append(f"{', '.join(one.name for one in columns)}: {key}")
+    report_streams(schema, [one for columns in arrays.values() for one in columns], report)
+    return _Plan(schema, arrays, _spans(observed))
+
+
+def _observed(features: list[Feature], report: Report) -> list[Feature]:
+    """The features that make up the one observation OGBench has: all vectors, or a single picture."""
+    seen = [feature for feature in features if feature.role == "observation"]
+    vectors = [feature for feature in seen if len(feature.shape) <= 1]
+    chosen = vectors or seen[:1]
+    if not chosen:
+        raise OneStrideError("expected an observation feature, got none; OGBench has exactly one observation array")
+    for feature in seen:
+        if feature not in chosen:
+            report.left_out.append(f"{feature.name}: OGBench has one observation array, which holds {chosen[0].name}")
+    return chosen
+
+
+def _spans(observed: list[Feature]) -> dict[str, JsonValue]:
+    if len(observed) == 1 and observed[0].shape:
+        return {}
+    stops = np.cumsum([feature.size for feature in observed]).tolist()
+    return {one.name: [stop - one.size, stop] for one, stop in zip(observed, stops, strict=True)}
+
+
+def _key(feature: Feature, taken: dict[str, list[Feature]]) -> str:
+    named = {"reward": "rewards", "mask": "masks"}.get(feature.role, feature.name.removeprefix("state."))
+    reserved = (*taken, TERMINALS, CLOCK, OBSERVATIONS, ACTIONS)
+    return feature.name if named in reserved else named
+
+
+def _walk(store: Store, plan: _Plan, report: Report) -> None:
+    """What each episode knows about its end, from small features only."""
+    observed = plan.arrays[OBSERVATIONS]
+    terminal = next(iter(plan.schema.by_role("terminal")), None)
+    rows = [one for columns in plan.arrays.values() for one in columns]
+    for episode in episodes(store, [terminal.name] if terminal else [], finals=[one.name for one in rows]):
+        plan.finals.append(sorted(episode.final))
+        plan.ended.append(all(one.name in episode.final or one.stream != BASE for one in observed))
+        plan.own_clock |= measured_clock(episode, plan.schema.control_rate) is not None
+        if terminal is not None and terminal.stream == BASE:
+            marked = np.zeros(episode.length, terminal.dtype)
+            marked[-1] = 1
+            plan.own_terminal |= marked.tobytes() != episode.data[terminal.name].tobytes()
+    if terminal is not None and plan.own_terminal:
+        plan.arrays[_key(terminal, plan.arrays)] = [terminal]
+        report.changed.append(f"{terminal.name}: an array of its own, for terminals marks the ends of episodes here")
+    cut = plan.ended.count(False)
+    if cut:
+        report.changed.append(
+            f"{cut} episodes do not know the observation after their last action: that transition is given up, "
+            "its observation ends the trajectory"
+        )
+
+
+def _parts(store: Store, plan: _Plan, path: Path, report: Report) -> dict[Path, list[int]]:
+    """File -> numbers of the episodes that it holds."""
+    training: list[int] = []
+    validation: list[int] = []
+    short = 0
+    for number, info in enumerate(store.episodes):
+        if plan.rows(number, info.length) < 2:
+            short += 1
+        elif _is_validation(info.attributes):
+            validation.append(number)
+        else:
+            training.append(number)
+    if short:
+        report.left_out.append(f"{short} episodes of a single step without an observation after it")
+    if not training and not validation:
+        raise OneStrideError("expected episodes of more than one step, got none")
+    if not training or not validation:
+        report.left_out.append(f"{path.stem}-val.npz: no episode's attribute 'split' says so; ogbench wants one")
+        return {path: training or validation}
+    beside = path.with_name(f"{path.stem}-val{path.suffix}")
+    report.kept.append(f"attribute 'split': {len(validation)} episodes in {beside.name}")
+    return {path: training, beside: validation}
+
+
+def _is_validation(attributes: dict[str, JsonValue]) -> bool:
+    split = attributes.get("split")
+    named = split if isinstance(split, list) else [split]
+    return any(one in _VALIDATION for one in named)
+
+
+def _write_array(archive: zipfile.ZipFile, key: str, store: Store, plan: _Plan, numbers: list[int]) -> None:
+    shape, dtype, rows_of, names = _described(key, plan)
+    count = sum(plan.rows(number, store.episodes[number].length) for number in numbers)
+    chosen = set(numbers)
+
+    def blocks() -> Iterator[Array]:
+        for number, episode in enumerate(episodes(store, names, finals=names)):
+            if number in chosen:
+                yield rows_of(episode, plan.ended[number])
+
+    write_rows(archive, key, (count, *shape), dtype, blocks())
+
+
+def _described(
+    key: str, plan: _Plan
+) -> tuple[tuple[int, ...], np.dtype[Any], Callable[[Episode, bool], Array], list[str]]:
+    """Shape of a row, dtype, how an episode's rows are made, and from which features."""
+    if key == TERMINALS:
+        terminal = next(iter(plan.schema.by_role("terminal")), None)
+        dtype = np.dtype(bool if terminal is not None and terminal.dtype == "bool" else np.float32)
+        return (), dtype, lambda episode, ended: _ends(episode, ended, dtype), []
+    if key == CLOCK:
+        return (), np.dtype(np.int64), _clock_rows, []
+    columns = plan.arrays[key]
+    joined = key == OBSERVATIONS and bool(plan.spans)
+    dtype = np.result_type(*(np.dtype(one.dtype) for one in columns))
+    shape = (sum(one.size for one in columns),) if joined else columns[0].shape
+    return (
+        shape,
+        dtype,
+        lambda episode, ended: _rows(key, columns, episode, ended, dtype, joined),
+        [c.name for c in columns],
+    )
+
+
+def _rows(key: str, columns: list[Feature], episode: Episode, ended: bool, dtype: np.dtype[Any], joined: bool) -> Array:
+    parts = [_with_last(key, one, episode, ended) for one in columns]
+    if joined:
+        parts = [part.reshape(len(part), -1) for part in parts]
+        return np.concatenate(parts, axis=1, dtype=dtype)
+    return parts[0]
+
+
+def _with_last(key: str, feature: Feature, episode: Episode, ended: bool) -> Array:
+    """An episode's rows, and the row after its last action: as known, else 0, which no one reads."""
+    rows = on_base_clock(episode, feature)
+    if not ended:
+        return rows
+    last = np.zeros((1, *feature.shape), feature.dtype)
+    known = episode.attributes.get("last")
+    if feature.name in episode.final:
+        last[0] = episode.final[feature.name]
+    elif feature.stream != BASE:
+        last[0] = rows[-1]
+    elif isinstance(known, dict) and np.shape(np.asarray(known.get(key))) == feature.shape:
+        last[0] = known[key]
+    return np.concatenate([rows, last])
+
+
+def _ends(episode: Episode, ended: bool, dtype: np.dtype[Any]) -> Array:
+    rows = np.zeros(episode.length + ended, dtype)
+    rows[-1] = 1
+    return rows
+
+
+def _clock_rows(episode: Episode, ended: bool) -> Array:
+    clock = episode.timestamps[BASE]
+    return np.concatenate([clock, clock[-1:]]) if ended else clock
+
+
+def _passport(store: Store, plan: _Plan, numbers: list[int]) -> dict[str, Any]:
+    paths = {one.name: key for key, columns in plan.arrays.items() for one in columns}
+    for terminal in plan.schema.by_role("terminal"):
+        if not plan.own_terminal and not terminal.shape and terminal.stream == BASE:
+            paths[terminal.name] = TERMINALS
+    infos, observed = store.episodes, [one.name for one in plan.arrays[OBSERVATIONS]]
+    notes: dict[str, JsonValue] = {
+        "spans": plan.spans,
+        "attributes": [infos[number].attributes for number in numbers],
+        "finals": [[*plan.finals[number]] if plan.ended[number] else [*observed] for number in numbers],
+        "clock": CLOCK if plan.own_clock else None,
+    }
+    return issue(store, paths, notes).to_json()

@@ -1,0 +1,1 @@
+"""Records what a onestride controller sees, decides and sends."""
