@@ -15,6 +15,7 @@ from onestride.datasets.printing import episode_progress, print_json, print_line
 from onestride.hardware.errors import OneStrideError
 
 if TYPE_CHECKING:
+    from onestride.datasets.joining import JoinReport
     from onestride.datasets.merging import CopyReport
     from onestride.datasets.store import Store
 
@@ -24,22 +25,27 @@ Numbers = tuple[str, ...]
 
 @dataclass
 class Merge:
-    """Merge several stores of one schema into a new one, in the order given; none of them is touched."""
+    """Merge several stores into a new one, in the order given; none of them is touched."""
 
     sources: Positional[tuple[Path, ...]]
     """Stores to merge, two at least."""
     output: Annotated[Path, arg(aliases=["-o"])] = field(kw_only=True)
     """Store to make."""
+    common: bool = False
+    """Keep the features that all stores share, where schemas differ: demonstrations with recordings, for instance."""
     json: bool = False
     """Print the report as JSON."""
 
     def __call__(self) -> int:
         """Merge with a progress bar; the report goes to stdout."""
+        from onestride.datasets.joining import join
         from onestride.datasets.merging import merge
 
         with episode_progress("Merging") as progress:
-            report = merge(self.sources, self.output, progress)
-        _print_copy(report, self.output, self.json)
+            if self.common:
+                _print_join(join(self.sources, self.output, progress), self.output, self.json)
+            else:
+                _print_copy(merge(self.sources, self.output, progress), self.output, self.json)
         return 0
 
 
@@ -188,6 +194,16 @@ def _pair(given: str) -> tuple[str, Any]:
         return name, json_format.loads(value)
     except ValueError:
         return name, value
+
+
+def _print_join(report: JoinReport, destination: Path, json: bool) -> None:
+    if json:
+        print_json(report.to_json())
+        return
+    print_line(f"{destination}: {report.episodes} episodes, {report.steps} steps, id {report.dataset_id}")
+    print_line(f"kept: {', '.join(report.features)}")
+    if report.left_out:
+        print_line(f"left out, not in all of them: {', '.join(report.left_out)}")
 
 
 def _print_copy(report: CopyReport, destination: Path, json: bool) -> None:

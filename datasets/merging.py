@@ -108,7 +108,10 @@ def _check_same_schema(stores: Sequence[Store]) -> None:
     for other in stores[1:]:
         difference = schema_difference(first.schema, other.schema)
         if difference:
-            raise OneStrideError(f"expected stores of one schema, got {first.path} and {other.path}: {difference}")
+            raise OneStrideError(
+                f"expected stores of one schema, got {first.path} and {other.path}: {difference}; "
+                "`onestride merge --common` keeps what they share"
+            )
 
 
 def schema_difference(one: Schema, other: Schema) -> str | None:

@@ -35,6 +35,8 @@ class Run:
     """Network evaluations per action; default the policy's first."""
     seed: int = 0
     """Seed of the policy's noise."""
+    record: Path | None = None
+    """Folder that takes a journal of the episodes; then: onestride commit."""
     no_ros: bool = False
     """Run the same controller in this process, in simulated time."""
     logs: Path = Path("runs/run/log")
@@ -48,6 +50,8 @@ class Run:
 
         if self.episodes < 1:
             raise OneStrideError(f"expected episodes >= 1, got {self.episodes}")
+        if self.record and self.no_ros:
+            raise OneStrideError("--record needs the recorder node: it cannot be used with --no-ros")
         contract, _ = load_contract(self.policy)
         if contract.robot is None:
             raise OneStrideError(f"{self.policy} names no robot (actions as in its dataset): it cannot be run")
@@ -67,6 +71,7 @@ class Run:
             starts=scene.starts_path,
             nfe=self.nfe,
             seed=self.seed,
+            record=self.record,
         )
         trials = load(f"{SIMULATED}:run_simulated", "ros")(run, _say)
         figures = {name: value for name, value in trials.figures.items() if name != "tick_ms_histogram"}

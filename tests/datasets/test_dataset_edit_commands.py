@@ -70,6 +70,26 @@ def test_merge_from_the_command_line(
         _run(Merge, recorded.path, other.path, "--output", tmp_path / "all")
 
 
+def test_merge_of_different_schemas_keeps_what_they_share_when_asked(
+    recorded: Store, tmp_path: Path, make_episode: MakeEpisode, capsys: pytest.CaptureFixture[str]
+) -> None:
+    extra = next(f.name for f in recorded.schema.features if f.role == "info" or f.role == "reward")
+    kept = tuple(f for f in recorded.schema.features if f.name != extra)
+    schema = recorded.schema.model_copy(update={"features": kept})
+    other = Store.create(tmp_path / "other", schema, recorded.provenance)
+    episode = make_episode(9, length=6)
+    del episode.data[extra]
+    other.append([episode])
+    with pytest.raises(OneStrideError, match="merge --common"):
+        _run(Merge, recorded.path, other.path, "-o", tmp_path / "all")
+    assert _run(Merge, recorded.path, other.path, "-o", tmp_path / "all", "--common") == 0
+    shown = capsys.readouterr().out
+    assert "5 episodes, 46 steps" in shown
+    assert f"left out, not in all of them: {extra}" in shown
+    base = tuple(feature for feature in kept if feature.stream == "base")
+    assert Store.open(tmp_path / "all").schema.features == base
+
+
 @pytest.mark.parametrize(
     ("words", "match"),
     [

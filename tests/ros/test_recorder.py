@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -250,7 +251,8 @@ def test_a_tick_that_cannot_be_published_is_counted_and_nothing_else():
         filters=("finite",),
         control_rate=200.0,
     )
-    ticks = Ticks(Broken(), layout, always=False)
+    node: Any = Broken()
+    ticks = Ticks(node, layout, always=False)
     ticks.begin(0)
     for _ in range(3):
         ticks.tick(Tick(Mode.IDLE), 0.0, 0.0, 0.0)
