@@ -43,6 +43,7 @@ class RunConfig:
         action_dim: Elements Da of one action.
         steps: Gradient steps.
         seed: Of the initial weights, the noise and the windows.
+        start: Fingerprint of the policy it began from; empty where it began from nothing.
         format: Version of this file.
     """
 
@@ -55,6 +56,7 @@ class RunConfig:
     action_dim: int
     steps: int
     seed: int
+    start: str = ""
     format: int = FORMAT
 
     def differences(self, other: RunConfig) -> list[str]:

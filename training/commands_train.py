@@ -48,6 +48,8 @@ class Train:
     """Where to train; auto takes a GPU where there is one."""
     threads: int = 1
     """CPU threads; more than one pays off for wide networks only."""
+    start: Path | None = None
+    """Run to begin from: its policy and normalisers, with a fresh optimiser (fine-tuning)."""
     mode: Literal["resident", "mapped", "streaming"] = "resident"
     """How the data is read: all in memory, from a memory-mapped cache, or through a bounded buffer."""
     json: bool = False

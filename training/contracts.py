@@ -32,6 +32,7 @@ def draft(
     seed: int,
     step: int,
     history: int = 1,
+    normaliser: str | None = None,
 ) -> Contract:
     """The contract of a policy trained on `store`, without what only export can add.
 
@@ -49,6 +50,7 @@ def draft(
         seed: training seed.
         step: gradient steps taken.
         history: observation steps the policy sees.
+        normaliser: fingerprint of the statistics that the normaliser was made from, where they are not the store's.
 
     Raises:
         OneStrideError: the store's names or units are not the environment's.
@@ -80,18 +82,18 @@ def draft(
             horizon=horizon,
             n_action_steps=n_action_steps,
         ),
-        dataset=_dataset(store, features),
+        dataset=_dataset(store, features, normaliser),
     )
 
 
-def _dataset(store: Store, features: list[Feature]) -> DatasetTerms:
+def _dataset(store: Store, features: list[Feature], normaliser: str | None) -> DatasetTerms:
     label = store.schema.feature(store.schema.label)
     known = statistics(store, [*(feature.name for feature in features), label.name])
     lowest = np.concatenate([known.features[feature.name].min for feature in features])
     highest = np.concatenate([known.features[feature.name].max for feature in features])
     return DatasetTerms(
         id=store.dataset_id,
-        statistics=known.fingerprint,
+        statistics=normaliser or known.fingerprint,
         episodes=store.num_episodes,
         steps=store.num_steps,
         observation_names=tuple(name for feature in features for name in feature.element_names),

@@ -25,6 +25,7 @@ from onestride.training.metrics import MetricsLog, read_metrics
 from onestride.training.normalisers import action_normaliser, observation_normaliser
 from onestride.training.reporter import Reporter
 from onestride.training.snapshots import Snapshot
+from onestride.training.starting import begin, load_start
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -44,6 +45,7 @@ class TrainOptions:
         checkpoint_every: Steps between checkpoints.
         device: One of ``auto``, ``cpu``, ``cuda``.
         threads: CPU threads of torch.
+        start: Run whose policy and normalisers to begin from.
         mode: How windows are read; all modes give the same batches where the data fits the buffer.
     """
 
@@ -57,6 +59,7 @@ class TrainOptions:
     checkpoint_every: int = 1000
     device: str = "auto"
     threads: int = 1
+    start: Path | None = None
     mode: Mode = "resident"
 
     def __post_init__(self) -> None:
@@ -126,6 +129,7 @@ class _Session:
             mode=options.mode,
             successors=False,
         )
+        self.start = load_start(options.start) if options.start else None
         self.request = self._request()
         self.device = _device(options.device)
         self.agent = build_agent(self.request, *self._normalisers(), self.device)
@@ -164,6 +168,7 @@ class _Session:
             action_dim=self.windows.action_dim,
             steps=self.options.steps,
             seed=self.options.seed,
+            start=self.start.fingerprint if self.start else "",
         )
 
     def _normalisers(self) -> tuple[Affine, Affine]:
@@ -177,6 +182,8 @@ class _Session:
         for line in damaged:
             self.reporter.note(f"damaged checkpoint passed over: {line}")
         if snapshot is None:
+            if self.start:
+                begin(self.agent, self.request, self.start)
             return
         restore_agent(self.agent, snapshot)
         self.windows.load_state_dict(snapshot.values["windows"])
@@ -233,6 +240,7 @@ class _Session:
             seed=self.options.seed,
             step=self.step,
             history=config.history,
+            normaliser=self.start.normaliser if self.start else None,
         )
         self.directory.write_contract(draft.model_dump_json(indent=2))
 

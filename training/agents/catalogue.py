@@ -69,6 +69,10 @@ class Agent(Protocol):
         """The acting policy as a function of (observation, noise), a copy on the CPU."""
         ...
 
+    def begin_from(self, state: AgentState) -> None:
+        """Take over another run's acting policy, normalisers included."""
+        ...
+
     def state_dict(self) -> AgentState:
         """Everything needed to go on bit for bit."""
         ...

@@ -183,6 +183,15 @@ class MVPAgent:
         self.generator.set_state(state.tensors["random"]["generator"])
         self._updates, self.ema.updates = state.values["updates"], state.values["ema_updates"]
 
+    def begin_from(self, state: AgentState) -> None:
+        """Take over another run's acting policy, normalisers included; optimiser and average begin anew.
+
+        Raises:
+            RuntimeError: Its sizes are others.
+        """
+        self.policy.load_state_dict(state.tensors["ema"])
+        self.ema.module.load_state_dict(state.tensors["ema"])
+
     def _learning_rate(self) -> float:
         if self.config.lr_decay == "none":
             return self.config.lr
