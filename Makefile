@@ -54,10 +54,10 @@ test-all: setup ## every test
 
 bench-data: setup ## the benchmarks of the datasets, one JSON file each in runs/benchmarks (minutes)
 	mkdir -p $(BENCH_OUT)
-	for bench in tests/benchmarks/bench_*.py; do \
+	status=0; for bench in tests/benchmarks/bench_*.py; do \
 		echo "$$bench"; \
-		PYTHONPATH=tests $(BIN)/python "$$bench" | tee "$(BENCH_OUT)/$$(basename "$$bench" .py).json"; \
-	done
+		PYTHONPATH=tests $(BIN)/python "$$bench" | tee "$(BENCH_OUT)/$$(basename "$$bench" .py).json" || status=1; \
+	done; exit $$status
 
 lint: setup ## ruff, mypy --strict, pyright
 	$(BIN)/ruff check .
