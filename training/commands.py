@@ -63,8 +63,8 @@ class Collect:
     For instance `onestride collect cube.zarr --episodes 200`.
     """
 
-    store: tyro.conf.Positional[Path]
-    """Store to write."""
+    store: tyro.conf.Positional[Annotated[Path | None, tyro.conf.arg(metavar="[STORE]")]] = None
+    """Store to write; default the environment's name with .zarr, in this folder."""
     env: str = "ogbench/cube-single-singletask-task2-v0"
     """Environment id."""
     oracle: str = "markov"
@@ -85,10 +85,9 @@ class Collect:
         from onestride.training.collection import Collection, collect
 
         collection = Collection(self.env, self.oracle, self.noise, self.seed, self.keep_failures)
+        path = self.store or Path(f"{self.env.split('/')[-1]}.zarr")
         with progress_bar("collect", self.episodes) as advance:
-            result = collect(
-                collection, self.store, self.episodes, lambda count, steps: advance(count, f"{steps} steps")
-            )
+            result = collect(collection, path, self.episodes, lambda count, steps: advance(count, f"{steps} steps"))
         say(asdict(result), "collected", self.json)
         return 0
 

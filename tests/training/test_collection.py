@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -123,3 +125,13 @@ def test_the_oracle_solves_a_task_with_two_cubes():
     double = make("ogbench/cube-double-singletask-task2-v0")
     assert rollout(double, "markov", noise=0.0, seed=1).attributes["success"]
     double.close()
+
+
+def test_the_command_names_the_store_after_the_environment(tmp_path, monkeypatch, capsys):
+    from onestride.deploy.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    words = ["collect", "--env", CUBE, "--oracle", "markov", "--episodes", "1", "--noise", "0.1"]
+    assert main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["path"] == "cube-single-singletask-task2-v0.zarr"
+    assert Store.open("cube-single-singletask-task2-v0.zarr").num_episodes == 1
