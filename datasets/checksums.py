@@ -31,7 +31,9 @@ Damage = dict[int, list[str]]
 
 def checksum(rows: Array) -> int:
     """CRC-32 of the bytes of an array (T, ...); one on disk is read block by block."""
-    step = max(1, _BLOCK // max(1, rows.nbytes // max(1, len(rows))))
+    if rows.nbytes <= _BLOCK:
+        return zlib.crc32(np.ascontiguousarray(rows).data)
+    step = max(1, _BLOCK // max(1, rows.nbytes // len(rows)))
     value = 0
     for start in range(0, len(rows), step):
         value = zlib.crc32(np.ascontiguousarray(rows[start : start + step]).data, value)

@@ -39,6 +39,8 @@ class Convert:
     """How pictures are kept."""
     leave_out: tuple[str, ...] = ()
     """What is not brought over, by its name in the source."""
+    as_uint8: tuple[str, ...] = ()
+    """Pictures that the source holds as floats of whole numbers from 0 to 255, by their name there: kept as uint8."""
     overwrite: bool = False
     """Replace a dataset of the same format that is already there."""
     json: bool = False
@@ -65,6 +67,7 @@ class Convert:
             codec=self.codec,
             control_rate=self.rate,
             leave_out=self.leave_out,
+            as_uint8=self.as_uint8,
         )
         with _progress(f"Converting {self.source.name}") as progress:
             return convert(

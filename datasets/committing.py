@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import uuid
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from onestride.datasets.layout import SEGMENTS, STAGING
@@ -56,8 +57,10 @@ def publish(
     store: Path, staged: Path, number: int, lengths: Sequence[int], edits: Sequence[EpisodeEdit] = ()
 ) -> SegmentEntry:
     """Make a written segment durable and move it to its home; no manifest names it yet."""
-    sync_tree(staged)
-    checksum = tree_sha256(staged)
+    with ThreadPoolExecutor(1) as pool:
+        flushed = pool.submit(sync_tree, staged)
+        checksum = tree_sha256(staged)
+        flushed.result()
     identity = f"{number:06d}-{checksum[:12]}"
     home = store / SEGMENTS / identity
     if staged != home:

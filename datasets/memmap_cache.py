@@ -1,8 +1,9 @@
 """Uncompressed, memory-mapped copies of a store's columns, made once for each content of the store.
 
 A cache is the folder `<dataset id>` in `<store>.cache` beside the store, or where that cannot be written in the
-user's cache folder: for each column `<name>.npy`, readable by plain `numpy.load`, and `<name>.json` with its SHA-256.
-It holds nothing that the store does not: whoever deletes it loses time, not data.
+user's cache folder: for each column `<name>.npy`, readable by plain `numpy.load`, and `<name>.json` with its SHA-256;
+`store.json` says whose it is. It holds nothing that the store does not: whoever deletes it loses time, not data. Making
+one deletes those of the same store's former contents; a process that still trains on one keeps its open files.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from onestride.hardware.errors import OneStrideError
 
 FORMAT = 1
 _UNFINISHED = ".unfinished"
+_OWNER = "store.json"
+_LOCK = ".lock"
 
 
 def cache_folders(store: Store) -> tuple[Path, Path]:
@@ -58,12 +61,46 @@ def mapped(
     folder = _folder(store, cache)
     arrays = {}
     with _alone(folder):
+        is_new = not (folder / _OWNER).exists()
         for column in columns:
             path = folder / f"{_name(column)}.npy"
             if not _is_sound(path, column, timeline):
                 _make(path, column, reader, timeline)
             arrays[column.key] = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+        if is_new:
+            _own(folder, store)
     return WholeSource(arrays, timeline.num_rows)
+
+
+def _own(folder: Path, store: Store) -> None:
+    """Note whose cache this is, and delete the others of the same store."""
+    owner = {"store": str(store.path.resolve())}
+    with suppress(OSError):  # it serves without a note, and so do former ones that cannot be deleted
+        write_atomic(folder / _OWNER, json.dumps(owner).encode(), folder)
+        for other in folder.parent.iterdir():
+            if other != folder and _owner(other) == owner:
+                _delete(other)
+
+
+def _owner(folder: Path) -> object:
+    with suppress(OSError, ValueError):
+        return json.loads((folder / _OWNER).read_bytes())
+    return None
+
+
+def _delete(folder: Path) -> None:
+    """Delete a cache's files and the folder, but nothing that somebody else put there, nor while one is being made."""
+    descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for path in (*folder.glob("*.npy"), *folder.glob("*.json"), *folder.glob(f"*{_UNFINISHED}"), folder / _LOCK):
+            path.unlink(missing_ok=True)
+        with suppress(OSError):
+            folder.rmdir()
+    except BlockingIOError:
+        return
+    finally:
+        os.close(descriptor)
 
 
 def _folder(store: Store, cache: Path | None) -> Path:
@@ -86,9 +123,10 @@ def _folder(store: Store, cache: Path | None) -> Path:
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Wait until no other process makes files here: all ranks of a training start at once."""
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
+        folder.mkdir(exist_ok=True)  # who held the lock before may have deleted it
         for leftover in (*folder.glob(f"*{_UNFINISHED}"), *folder.glob("*.json.*")):
             leftover.unlink(missing_ok=True)
         yield

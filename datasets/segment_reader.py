@@ -33,6 +33,7 @@ class Segment:
         self.entry = entry
         self.first = first
         self._arrays: dict[str, Any] = {}
+        self._present: dict[str, NDArray[np.bool_]] = {}
 
     def verify(self) -> None:
         """Compare the segment's files with the manifest.
@@ -76,9 +77,12 @@ class Segment:
         return np.asarray(array[...]), self.final_present(feature)
 
     def final_present(self, feature: Feature) -> NDArray[np.bool_]:
-        """Of which episodes (E,) the value after the last action is known."""
-        array = self._final(feature.name)
-        return np.zeros(len(self.entry.lengths), bool) if array is None else np.asarray(array.attrs["present"], bool)
+        """Of which episodes (E,) the value after the last action is known; not to be written to."""
+        if feature.name not in self._present:
+            array = self._final(feature.name)
+            empty = np.zeros(len(self.entry.lengths), bool)
+            self._present[feature.name] = empty if array is None else np.asarray(array.attrs["present"], bool)
+        return self._present[feature.name]
 
     def _final(self, feature: str) -> Any:
         name = f"final/{feature}"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -13,11 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onestride.datasets.layout import STAGING
+from onestride.datasets.reductions import LEAST, ColumnSums, Tails, cuts
 from onestride.datasets.store import Store
 from onestride.hardware.durable import canonical_json, write_atomic
 from onestride.hardware.errors import OneStrideError
 
 NAME = "statistics.json"
+BLOCK_BYTES = 16 << 20
+"""Of a feature's rows as float64 that are held at once while its statistics are computed, a few times over."""
 Vector = NDArray[np.float64]
 
 
@@ -86,13 +90,25 @@ def statistics(store: Store, feature_names: Iterable[str]) -> Statistics:
 
 
 def _compute(store: Store, name: str) -> FeatureStatistics:
-    rows = store.read(name).reshape(-1, store.schema.feature(name).size).astype(np.float64)
-    if not len(rows):
+    """In two passes over blocks of `BLOCK_BYTES`; besides one, a fiftieth of the feature is held, for the quantiles."""
+    feature = store.schema.feature(name)
+    count, size = store.num_rows(feature.stream), feature.size
+    if not count:
         raise OneStrideError(f"{store.path}: expected recorded steps of {name!r}, got none")
+    block = max(LEAST, BLOCK_BYTES // (8 * max(1, size)))
+    sums, squares = ColumnSums(count, size, block), ColumnSums(count, size, block)
+    tails = Tails(count, 0.01)
+    low, high = np.full(size, np.inf), np.full(size, -np.inf)
     with np.errstate(invalid="ignore"):  # a store from elsewhere may hold infinities: `inspect` tells of them
-        q01, q99 = np.quantile(rows, [0.01, 0.99], axis=0)
-        mean, std = rows.mean(axis=0), rows.std(axis=0)
-    low, high = rows.min(axis=0), rows.max(axis=0)
+        for rows in _blocks(store, name, block):
+            sums.add(rows)
+            tails.add(rows)
+            low, high = np.minimum(low, rows.min(axis=0)), np.maximum(high, rows.max(axis=0))
+        mean = sums.value / count
+        for rows in _blocks(store, name, block):
+            squares.add(np.square(rows - mean))
+        std = np.sqrt(squares.value / count)
+        q01, q99 = (np.where(np.isnan(low), low, value) for value in tails.value)
     # Rounding gives a constant element a deviation of 1e-17: small enough to be wrong, too large to be seen as 0.
     constant = low == high
     return FeatureStatistics(
@@ -102,8 +118,16 @@ def _compute(store: Store, name: str) -> FeatureStatistics:
         max=high,
         q01=q01,
         q99=q99,
-        count=len(rows),
+        count=count,
     )
+
+
+def _blocks(store: Store, name: str, block: int) -> Iterator[Vector]:
+    """Rows (n, size) of a feature, in order."""
+    feature = store.schema.feature(name)
+    for start, stop in cuts(store.num_rows(feature.stream), feature.size, block):
+        yield store.read_rows(name, start, stop).reshape(stop - start, feature.size).astype(np.float64)
+        gc.collect(1)  # see `ColumnReader.fill`
 
 
 def _read_cache(store: Store) -> dict[str, FeatureStatistics]:

@@ -27,7 +27,7 @@ from onestride.datasets.columns import (
 from onestride.datasets.gather import Rows, Single, Stretches, prefixes, steps_of
 from onestride.datasets.memmap_cache import mapped
 from onestride.datasets.sampling import Blocks, Draws, Shuffle, Weights, episode_mass
-from onestride.datasets.schema import Array, Feature
+from onestride.datasets.schema import Array, Feature, Role
 from onestride.datasets.sources import BUFFER_BYTES, Mode, Part, Source, StreamingSource, checked_mode, load
 from onestride.datasets.store import Store
 from onestride.hardware.errors import OneStrideError
@@ -36,6 +36,7 @@ Batch = dict[str, Array]
 Floats = NDArray[np.float32]
 
 _KEYS = ("observations", "actions", "rewards", "masks", "terminals", "next_observations", "valid")
+_ROLES: tuple[Role, ...] = ("reward", "terminal", "mask")
 _OUTCOMES = "outcomes"
 """Column of what is recorded of reward, terminal and mask."""
 _AHEAD = "ahead"
@@ -63,6 +64,7 @@ class Windows:
             and `BUFFER_BYTES` in the mode `streaming`. It shapes the order whatever the mode.
         cache: folder for `mapped`; None = beside the store, or in the user's cache folder.
         successors: whether batches hold what was observed after each window: `next_observations`, `next_<picture>`.
+        outcomes: whether batches hold `rewards`, `masks` and `terminals`; imitation needs none of them.
 
     Raises:
         OneStrideError: an empty store, an unknown or unfit feature, or an argument out of its range.
@@ -83,6 +85,7 @@ class Windows:
         buffer: int | None = None,
         cache: Path | None = None,
         successors: bool = True,
+        outcomes: bool = True,
     ) -> None:
         if horizon < 1 or history < 1:
             raise OneStrideError(f"expected horizon and history of at least 1, got {horizon} and {history}")
@@ -93,7 +96,10 @@ class Windows:
         checked_mode(mode)
         self.horizon = horizon
         self.history = history
+        self.starts: Indices = np.zeros(0, np.int64)
+        """Of the last `sample`: where its windows begin."""
         self._successors = successors
+        self._with_outcomes = outcomes
         self._choose(store, chosen_observations(store, observations))
         mass = episode_mass(store, weights)
         self._unequal = isinstance(weights, str) or (mass is not None and len(np.unique(mass[mass > 0])) > 1)
@@ -120,7 +126,7 @@ class Windows:
 
     @property
     def arrays(self) -> dict[str, Floats]:
-        """Copies of what windows are made of, N steps: observations (N, Do), actions (N, Da), the others (N,).
+        """Copies of what windows are made of, N steps: observations (N, Do), actions (N, Da), outcomes (N,) if any.
 
         Raises:
             OneStrideError: not all of it is in memory.
@@ -130,6 +136,8 @@ class Windows:
         batch = {
             key: steps_of(self._source.arrays[key], self._timeline.last_steps) for key in ("observations", "actions")
         }
+        if not self._with_outcomes:
+            return batch
         outcomes = steps_of(self._source.arrays[_OUTCOMES], self._timeline.last_steps)
         terminals = self._outcome(outcomes, "terminal")
         masks = self._outcome(outcomes, "mask") if "mask" in self._places else 1 - terminals
@@ -141,7 +149,8 @@ class Windows:
         Raises:
             OneStrideError: a batch size below 1.
         """
-        return self._at(self._draws.sample(_checked(batch_size)))
+        self.starts = self._draws.sample(_checked(batch_size))
+        return self._at(self.starts)
 
     def epoch(self, batch_size: int, *, drop_last: bool = False) -> Iterator[Batch]:
         """Every window once, in random order: what is left of the present epoch, then it ends.
@@ -169,7 +178,7 @@ class Windows:
             `rewards` and `terminals` (B, h) as recorded, 0 past the end; `masks` (B, h), the running minimum;
             `valid` (B, h), 0 past the end and after the first terminal, which is what is not 0; `next_observations`
             (B, To, Do) after the last valid step. Each picture (B, To, H, W, C) uint8 under its feature's name, and
-            the ones after the last valid step under `next_<name>`.
+            the ones after the last valid step under `next_<name>`. Less what `successors` and `outcomes` leave out.
 
         Raises:
             OneStrideError: no such step.
@@ -205,7 +214,8 @@ class Windows:
                 f"expected pictures not named {', '.join(reserved)} or next_…, which batches use, "
                 f"got {', '.join(taken)}"
             )
-        roles = {role: scalar(store, role) for role in ("reward", "terminal", "mask")}
+        asked: tuple[Role, ...] = _ROLES if self._with_outcomes else ("terminal",)
+        roles = {role: scalar(store, role) for role in asked}
         recorded = {role: feature for role, feature in roles.items() if feature is not None}
         self.observations = tuple(one.name for one in vector)
         """Features of the vector, in order."""
@@ -215,7 +225,7 @@ class Windows:
         columns = [
             Column.vector("observations", vector),
             Column.vector("actions", [store.schema.feature(store.schema.label)]),
-            Column.vector(_OUTCOMES, list(recorded.values())),
+            *([Column.vector(_OUTCOMES, list(recorded.values()))] if self._with_outcomes else []),
             *(Column.image(one) for one in pictures),
         ]
         if "terminal" in recorded:
@@ -270,8 +280,9 @@ class Windows:
         batch = {
             **self._histories("", rows, first, None),
             "actions": chunk.of(self._rows["actions"]),
-            **self._outcomes(chunk, left, ahead),
         }
+        if self._with_outcomes:
+            batch |= self._outcomes(chunk, left, ahead)
         if self._successors:
             batch |= self._histories("next_", rows + counts, first, end)
         batch["valid"] = self._prefixes.take(counts, axis=0)

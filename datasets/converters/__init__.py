@@ -91,6 +91,8 @@ class Options:
     """Rate of the control steps [Hz], where the source does not say."""
     leave_out: tuple[str, ...] = ()
     """Keys of the source that are not brought over."""
+    as_uint8: tuple[str, ...] = ()
+    """Pictures of the source that are floats of whole numbers from 0 to 255, and become uint8."""
 
     def given(self) -> tuple[str, ...]:
         """Names of the options that differ from their defaults."""

@@ -1,6 +1,7 @@
 """Reading Diffusion Policy's replay buffers: a Zarr v2 group of `data/*` and `meta/episode_ends`.
 
-Pictures may be float32 that hold integers from 0 to 255 (the published Push-T file): their bits are kept.
+Pictures may be float32 that hold integers from 0 to 255 (the published Push-T file): their bits are kept, unless they
+are asked for as uint8, which holds them as well.
 
 Reference: https://github.com/real-stanford/diffusion_policy, `common/replay_buffer.py`.
 """
@@ -26,7 +27,7 @@ from onestride.hardware.durable import tree_sha256
 from onestride.hardware.errors import OneStrideError, unknown
 
 VERSION = 1
-OPTIONS = ("environment", "control_rate", "leave_out")
+OPTIONS = ("environment", "control_rate", "leave_out", "as_uint8")
 
 DEFAULT_RATE = 10.0
 """Control rate of Diffusion Policy's simulated and real tasks [Hz], where nothing says otherwise."""
@@ -112,6 +113,10 @@ def _features(
     for name in options.leave_out:
         if name not in arrays or name == "action":
             raise unknown("array to leave out", name, [key for key in arrays if key != "action"])
+    pictures = [key for key, array in arrays.items() if array.ndim == 4 and array.dtype.kind == "f"]
+    for name in options.as_uint8:
+        if name not in pictures:
+            raise unknown("picture of floats to keep as uint8", name, pictures)
     clock = passport.notes.get("clock") if passport else None
     found = {}
     for key, array in sorted(arrays.items(), key=lambda item: (item[1].ndim, item[0] != "state", item[0])):
@@ -121,12 +126,13 @@ def _features(
             why = "as asked for" if key in options.leave_out else f"{array.dtype}, no numbers"
             report.left_out.append(f"data/{key}: {why}")
         elif key != clock:
-            found[key] = _feature(key, array, arrays, passport)
+            dtype = "uint8" if key in options.as_uint8 else np.dtype(array.dtype).name
+            found[key] = _feature(key, array, dtype, arrays, passport)
     return found
 
 
-def _feature(key: str, array: Any, arrays: dict[str, Any], passport: Passport | None) -> Feature:
-    shape, dtype = tuple(array.shape[1:]), np.dtype(array.dtype).name
+def _feature(key: str, array: Any, dtype: str, arrays: dict[str, Any], passport: Passport | None) -> Feature:
+    shape = tuple(array.shape[1:])
     known = passport.feature_at(key, shape, dtype) if passport else None
     if known is not None:
         return known
@@ -208,7 +214,8 @@ def _provenance(found: _Opened, schema: Schema, about: dict[str, Any]) -> Proven
 def _report(root: Any, found: _Opened, schema: Schema, options: Options, report: Report) -> None:
     for key, feature in found.features.items():
         line = f"data/{key}: {feature.name} {feature.shape or 'scalar'} {feature.dtype}"
-        report.kept.append(line + _picture_remark(root["data"][key], feature, int(found.ends[0])))
+        line += _picture_remark(root["data"][key], feature, int(found.ends[0]))
+        (report.changed if key in options.as_uint8 else report.kept).append(line)
         missing, count = missing_chunks(found.path, root["data"][key])
         if missing:
             report.changed.append(f"data/{key}: {missing} of {count} chunks are not there and read as the fill value")
@@ -229,8 +236,10 @@ def _report(root: Any, found: _Opened, schema: Schema, options: Options, report:
 
 def _picture_remark(array: Any, feature: Feature, rows: int) -> str:
     """Whether float pictures hold whole numbers, judged by the first episode."""
-    if len(feature.shape) != 3 or np.dtype(feature.dtype).kind != "f":
+    if len(feature.shape) != 3 or np.dtype(array.dtype).kind != "f":
         return ""
+    if feature.dtype == "uint8":
+        return f", {array.dtype} of the same numbers"
     first = np.asarray(array[: min(rows, array.chunks[0])])
     whole = bool((first == np.round(first)).all() and first.min() >= 0 and first.max() <= 255)
     return ", kept to the bit; holds whole numbers from 0 to 255, as uint8 would" if whole else ", kept to the bit"
@@ -244,7 +253,10 @@ def _episodes(found: _Opened, schema: Schema) -> Iterator[Episode]:
         finals = {name: ArrayReader(root["meta"][f"final_{name}"]) for name in found.finals}
         starts = np.concatenate([[0], found.ends[:-1]])
         for number, (start, stop) in enumerate(zip(starts.tolist(), found.ends.tolist(), strict=True)):
-            data = {feature.name: readers[key].read(start, stop) for key, feature in found.features.items()}
+            data = {
+                feature.name: _as(feature.dtype, readers[key].read(start, stop), key)
+                for key, feature in found.features.items()
+            }
             _derive_mask(data, schema)
             known = {
                 name: one.read(number, number + 1)[0] for name, one in finals.items() if found.finals[name][number]
@@ -252,6 +264,17 @@ def _episodes(found: _Opened, schema: Schema) -> Iterator[Episode]:
             measured = times.read(start, stop) if times else _measured(data, found)
             ticks = synthetic_clock(stop - start, schema.control_rate or DEFAULT_RATE) if measured is None else measured
             yield Episode(data, {BASE: ticks}, known, found.attributes[number])
+
+
+def _as(dtype: str, rows: Array, key: str) -> Array:
+    """The rows, bit by bit or, where pictures were asked for as uint8, number by number."""
+    if rows.dtype == dtype:
+        return rows
+    with np.errstate(invalid="ignore"):
+        numbers = rows.astype(dtype)
+    if not np.array_equal(numbers, rows):
+        raise OneStrideError(f"data/{key}: expected whole numbers from 0 to 255 to keep as uint8, got others")
+    return numbers
 
 
 def _measured(data: dict[str, Array], found: _Opened) -> NDArray[np.int64] | None:

@@ -6,6 +6,7 @@ Reference: https://huggingface.co/docs/lerobot/lerobot-dataset-v3, as lerobot 0.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from onestride.datasets.converters import Options, Progress, Report
@@ -33,13 +35,29 @@ from onestride.datasets.converters.lerobot_files import (
     write_tasks,
 )
 from onestride.datasets.converters.lerobot_meta import INFO
-from onestride.datasets.converters.lerobot_statistics import Statistics, as_lists, of_images, of_rows, together
+from onestride.datasets.converters.lerobot_statistics import (
+    Statistics,
+    as_lists,
+    joined,
+    of_columns,
+    of_images,
+    together,
+)
 from onestride.datasets.converters.passport import issue, pack_attributes
-from onestride.datasets.converters.streaming import episodes, on_base_clock, report_streams, wanted
+from onestride.datasets.converters.streaming import (
+    blocks,
+    episodes,
+    on_base_clock,
+    read_block,
+    report_streams,
+    wanted,
+)
 from onestride.datasets.schema import BASE, Array, Episode, Feature
 from onestride.datasets.store import Store
 from onestride.hardware.errors import OneStrideError
 
+BLOCK_BYTES = 8 << 20
+"""Rows that are read and written at once, one row group of the data files, besides one longer episode."""
 Kind = Literal["numbers", "image", "video"]
 _MOST_AXES = 5
 _BOOKKEEPING = {"timestamp": "float32", "frame_index": "int64", "episode_index": "int64", "index": "int64"}
@@ -85,9 +103,11 @@ def write(store: Store, path: Path, report: Report, options: Options, progress: 
         cameras = {one.key: _camera(path, one, fps) for one in columns if one.kind == "video"}
         for camera in cameras.values():
             stack.callback(camera.close)
-        for number, episode in enumerate(episodes(store, [one.feature.name for one in columns])):
-            _write_episode(number, episode, columns, data, cameras, fps, done, store)
-            progress(number + 1, store.num_episodes)
+        features = [one.feature for one in columns]
+        for block in blocks(store.pieces, features, BLOCK_BYTES):
+            read = list(read_block(block, features, features, store.schema.streams))
+            _write_block(read, columns, data, cameras, fps, done, store)
+            progress(len(done.rows), store.num_episodes)
     _write_meta(store, path, columns, fps, done)
     _report(store, done, report)
 
@@ -138,9 +158,8 @@ def _camera(path: Path, one: _Column, fps: float) -> VideoShards:
     return VideoShards(path, one.key, fps, height, width)
 
 
-def _write_episode(
-    number: int,
-    episode: Episode,
+def _write_block(
+    episodes: list[Episode],
     columns: list[_Column],
     data: DataShards,
     cameras: dict[str, VideoShards],
@@ -148,38 +167,64 @@ def _write_episode(
     done: _Progress,
     store: Store,
 ) -> None:
-    task = _task(episode, store)
-    done.tasks.setdefault(task, len(done.tasks))
-    start, stop = done.steps, done.steps + episode.length
-    table, where, statistics = {}, {}, {}
+    """Write neighbouring episodes, as many as are read at once."""
+    lengths = np.array([episode.length for episode in episodes])
+    tasks = [_task(episode, store) for episode in episodes]
+    for task in tasks:
+        done.tasks.setdefault(task, len(done.tasks))
+    numbers = {
+        one.key: np.concatenate([on_base_clock(episode, one.feature) for episode in episodes])
+        for one in columns
+        if one.kind == "numbers"
+    }
+    numbers |= _bookkeeping(episodes, lengths, [done.tasks[task] for task in tasks], fps, done)
+    pictures = [_pictures(episode, columns, cameras, done) for episode in episodes]
+    table = {key: column(rows) for key, rows in numbers.items()}
+    table |= {key: pa.concat_arrays([one[0][key] for one in pictures]) for key in pictures[0][0]}
+    with ThreadPoolExecutor(1) as pool:
+        measured = pool.submit(of_columns, numbers, lengths)
+        place = data.add(pa.table(table))
+        for key, statistics in measured.result().items():
+            done.statistics.setdefault(key, []).append(statistics)
+    for episode, task, (_, where) in zip(episodes, tasks, pictures, strict=True):
+        stop = done.steps + episode.length
+        row: dict[str, Any] = {"episode_index": len(done.rows), "tasks": [task], "length": episode.length}
+        row |= place | {"dataset_from_index": done.steps, "dataset_to_index": stop} | where
+        row |= {"meta/episodes/chunk_index": 0, "meta/episodes/file_index": 0}
+        done.rows.append(row | _ours(episode, columns))
+        done.steps = stop
+
+
+def _pictures(
+    episode: Episode, columns: list[_Column], cameras: dict[str, VideoShards], done: _Progress
+) -> tuple[dict[str, pa.Array], dict[str, Any]]:
+    """An episode's PNG columns, and where its videos are."""
+    images, where = {}, {}
     for one in columns:
+        if one.kind == "numbers":
+            continue
         rows = on_base_clock(episode, one.feature)
-        statistics[one.key] = of_rows(rows) if one.kind == "numbers" else of_images(rows)
+        done.statistics.setdefault(one.key, []).append(of_images(rows))
         if one.kind == "video":
             where.update(cameras[one.key].add(rows))
         else:
-            table[one.key] = image_column(rows) if one.kind == "image" else column(rows)
-    for key, rows in _bookkeeping(episode, number, start, done.tasks[task], fps).items():
-        table[key], statistics[key] = column(rows), of_rows(rows)
-    row: dict[str, Any] = {"episode_index": number, "tasks": [task], "length": episode.length}
-    row |= data.add(pa.table(table)) | {"dataset_from_index": start, "dataset_to_index": stop} | where
-    row |= {f"stats/{key}/{name}": value for key, one in statistics.items() for name, value in as_lists(one).items()}
-    row |= {"meta/episodes/chunk_index": 0, "meta/episodes/file_index": 0}
-    done.rows.append(row | _ours(episode, columns))
-    done.steps = stop
-    for key, one_statistics in statistics.items():
-        done.statistics.setdefault(key, []).append(one_statistics)
+            images[one.key] = image_column(rows)
+    return images, where
 
 
-def _bookkeeping(episode: Episode, number: int, start: int, task: int, fps: float) -> dict[str, Array]:
-    frames = np.arange(episode.length)
+def _bookkeeping(
+    episodes: list[Episode], lengths: NDArray[np.int64], tasks: list[int], fps: float, done: _Progress
+) -> dict[str, Array]:
+    starts = np.cumsum(lengths) - lengths
+    steps = np.arange(lengths.sum())
+    frames = steps - np.repeat(starts, lengths)
     return {
-        CLOCK: episode.timestamps[BASE],
+        CLOCK: np.concatenate([episode.timestamps[BASE] for episode in episodes]),
         "timestamp": (frames / fps).astype(np.float32),
         "frame_index": frames,
-        "episode_index": np.full(episode.length, number),
-        "index": start + frames,
-        "task_index": np.full(episode.length, task),
+        "episode_index": np.repeat(len(done.rows) + np.arange(len(episodes)), lengths),
+        "index": done.steps + steps,
+        "task_index": np.repeat(np.array(tasks, np.int64), lengths),
     }
 
 
@@ -199,9 +244,12 @@ def _ours(episode: Episode, columns: list[_Column]) -> dict[str, Any]:
 
 
 def _write_meta(store: Store, path: Path, columns: list[_Column], fps: float, done: _Progress) -> None:
-    write_episodes(path / EPISODES_PATH, done.rows)
+    each = {key: joined(parts) for key, parts in done.statistics.items()}
+    columns_of_each = {f"stats/{key}/{name}": values for key, one in each.items() for name, values in one.items()}
+    counts = {key: values.astype(np.int64) for key, values in columns_of_each.items() if key.endswith("/count")}
+    write_episodes(path / EPISODES_PATH, done.rows, columns_of_each | counts)
     write_tasks(path / "meta/tasks.parquet", done.tasks)
-    write_json(path / "meta/stats.json", {key: as_lists(together(parts)) for key, parts in done.statistics.items()})
+    write_json(path / "meta/stats.json", {key: as_lists(together(one)) for key, one in each.items()})
     write_json(path / INFO, _info(store, columns, fps, done))
 
 

@@ -28,7 +28,7 @@ IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
 class DataShards:
-    """Rows of all episodes, one row group for each, in files of about `DATA_BYTES`."""
+    """Rows of all episodes, one row group for each table that is added, in files of about `DATA_BYTES`."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -37,7 +37,7 @@ class DataShards:
         self._path = root
 
     def add(self, table: pa.Table) -> dict[str, int]:
-        """Append an episode, and say where it is."""
+        """Append the rows of one or more episodes, and say where they are."""
         if self._writer is None or self._path.stat().st_size >= DATA_BYTES:
             self.close()
             self._number += 1
@@ -99,9 +99,14 @@ def column(rows: Array) -> pa.Array:
     if len(shape) == 1:
         return pa.FixedSizeListArray.from_arrays(array, shape[0])
     # `datasets` reads arrays of two and more axes from lists without a fixed length only.
-    for extent in reversed(shape):
-        offsets = np.arange(0, len(array) + 1, extent, dtype=np.int32)
-        array = pa.ListArray.from_arrays(offsets, array)
+    return _lists(rows)
+
+
+def _lists(rows: Array) -> pa.Array:
+    """Rows (T, *shape) as nested lists without a fixed length."""
+    array = pa.array(np.ascontiguousarray(rows).reshape(-1))
+    for extent in reversed(rows.shape[1:]):
+        array = pa.ListArray.from_arrays(np.arange(0, len(array) + 1, extent, dtype=np.int32), array)
     return array
 
 
@@ -126,11 +131,12 @@ def write_tasks(path: Path, tasks: dict[str, int]) -> None:
     pq.write_table(table.replace_schema_metadata({"pandas": json.dumps(described)}), path)
 
 
-def write_episodes(path: Path, rows: list[dict[str, Any]]) -> None:
-    """One row for each episode."""
+def write_episodes(path: Path, rows: list[dict[str, Any]], numbers: dict[str, Array]) -> None:
+    """One row for each episode: what `rows` say of it, and numbers (E, *shape) by column."""
     path.parent.mkdir(parents=True, exist_ok=True)
     keys = dict.fromkeys(key for row in rows for key in row)
-    pq.write_table(pa.table({key: pa.array([row.get(key) for row in rows]) for key in keys}), path)
+    told = {key: pa.array([row.get(key) for row in rows]) for key in keys}
+    pq.write_table(pa.table(told | {key: _lists(values) for key, values in numbers.items()}), path)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import JsonValue, ValidationError
 
@@ -22,7 +21,16 @@ from onestride.datasets.converters import Options, Report, Source
 from onestride.datasets.converters.lerobot_features import CLOCK
 from onestride.datasets.converters.lerobot_meta import EpisodeMeta, Meta, load_meta
 from onestride.datasets.converters.lerobot_plan import Column, plan_columns, video_of
-from onestride.datasets.converters.lerobot_rows import Rows, episode_tables, images, numbers, survey_rows
+from onestride.datasets.converters.lerobot_rows import (
+    BATCH_BYTES,
+    BATCH_ROWS,
+    Rows,
+    Run,
+    Span,
+    episode_runs,
+    images,
+    survey_rows,
+)
 from onestride.datasets.converters.lerobot_video import read_frames
 from onestride.datasets.converters.passport import origin, unpack_attributes
 from onestride.datasets.provenance import Provenance
@@ -130,16 +138,16 @@ def _episodes(opened: _Opened, report: Report) -> Iterator[Episode]:
     wanted = [column.key for column in opened.columns if column.kind != "video"]
     wanted += [name for name in (CLOCK, "timestamp", "task_index") if name in present and name not in wanted]
     measured = 0
-    for number, path, table in episode_tables(opened.rows, wanted):
-        where = f"{path}: episode {number}"
-        seconds, clock = _times(table, opened, where)
-        measured += CLOCK not in present and not np.array_equal(clock, _ideal(opened, len(clock)))
-        yield Episode(
-            data={column.feature.name: _rows(column, table, number, seconds, opened) for column in opened.columns},
-            timestamps={BASE: clock},
-            final=_finals(opened, number),
-            attributes=_attributes(opened, number, table),
-        )
+    for run in episode_runs(opened.rows, wanted, _batch_rows(opened)):
+        for span in run.spans:
+            seconds, clock = _times(run, span, opened)
+            measured += CLOCK not in present and not np.array_equal(clock, _ideal(opened, len(clock)))
+            yield Episode(
+                data={column.feature.name: _rows(column, run, span, seconds, opened) for column in opened.columns},
+                timestamps={BASE: clock},
+                final=_finals(opened, span[0]),
+                attributes=_attributes(opened, run, span),
+            )
     if CLOCK not in present:
         plain = f"time: timestamps are frame_index / {opened.meta.info.fps:g} Hz, nothing else was recorded"
         report.changed.append(
@@ -149,30 +157,38 @@ def _episodes(opened: _Opened, report: Report) -> Iterator[Episode]:
         )
 
 
-def _rows(column: Column, table: pa.Table, number: int, seconds: NDArray[np.float64], opened: _Opened) -> Array:
-    where = f"{opened.meta.root}: episode {number}, {column.key}"
+def _batch_rows(opened: _Opened) -> int:
+    if any(column.kind == "image" for column in opened.columns):
+        return BATCH_ROWS
+    sizes = (one.feature.size * np.dtype(one.feature.dtype).itemsize for one in opened.columns if one.kind == "numbers")
+    return max(1, BATCH_BYTES // (sum(sizes) or 1))
+
+
+def _rows(column: Column, run: Run, span: Span, seconds: NDArray[np.float64], opened: _Opened) -> Array:
+    where = f"{opened.meta.root}: episode {span[0]}, {column.key}"
     if column.kind == "image":
-        return images(table, column.key, column.feature.shape, opened.meta.root, where)
+        return images(run.rows(span), column.key, column.feature.shape, opened.meta.root, where)
     if column.kind == "video":
-        place = video_of(opened.meta, column.key, number)
+        place = video_of(opened.meta, column.key, span[0])
         if place is None:
             raise OneStrideError(f"{where}: expected to know where its video is, got nothing")
         return read_frames(place[0], place[1] + seconds, opened.meta.info.fps, column.feature.shape)
-    rows = numbers(table, column.key, column.feature.shape, where)
+    rows = run.numbers(span, column.key, column.feature.shape, where)
     return rows.astype(column.feature.dtype, copy=False)
 
 
-def _times(table: pa.Table, opened: _Opened, where: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def _times(run: Run, span: Span, opened: _Opened) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """When each row was: [s] from the episode's start as its video has it, and the clock [ns]."""
-    ideal = np.arange(table.num_rows) / opened.meta.info.fps
-    clock = _ideal(opened, table.num_rows)
+    where, length = f"{run.path}: episode {span[0]}", span[2] - span[1]
+    ideal = np.arange(length) / opened.meta.info.fps
+    clock = _ideal(opened, length)
     seconds = ideal
-    if "timestamp" in table.column_names:
-        seconds = numbers(table, "timestamp", (), f"{where}, timestamp").astype(np.float64)
+    if "timestamp" in run.table.column_names:
+        seconds = run.numbers(span, "timestamp", (), f"{where}, timestamp").astype(np.float64)
         if np.abs(seconds - ideal).max() > TOLERANCE:
             clock = np.round(seconds * 1e9).astype(np.int64)
-    if CLOCK in table.column_names:
-        clock = numbers(table, CLOCK, (), f"{where}, {CLOCK}").astype(np.int64)
+    if CLOCK in run.table.column_names:
+        clock = run.numbers(span, CLOCK, (), f"{where}, {CLOCK}").astype(np.int64)
     backwards = np.flatnonzero(np.diff(clock) < 0)
     if backwards.size:
         raise OneStrideError(f"{where}: expected time never to go back, got a step back at row {backwards[0] + 1}")
@@ -183,8 +199,9 @@ def _ideal(opened: _Opened, length: int) -> NDArray[np.int64]:
     return synthetic_clock(length, opened.meta.info.fps)
 
 
-def _attributes(opened: _Opened, number: int, table: pa.Table) -> dict[str, JsonValue]:
+def _attributes(opened: _Opened, run: Run, span: Span) -> dict[str, JsonValue]:
     """Ours where our writer left them, else the task, the splits and the success that the dataset tells."""
+    number = span[0]
     meta = opened.meta.episodes.get(number, EpisodeMeta())
     ours = meta.columns.get("onestride/attributes")
     if isinstance(ours, str):
@@ -199,8 +216,8 @@ def _attributes(opened: _Opened, number: int, table: pa.Table) -> dict[str, Json
     splits: list[JsonValue] = [name for name, text in opened.meta.info.splits.items() if _within(text, number)]
     if splits:
         attributes["split"] = splits
-    if "next.success" in table.column_names:
-        attributes["success"] = bool(numbers(table, "next.success", (), "next.success").any())
+    if "next.success" in run.table.column_names:
+        attributes["success"] = bool(run.numbers(span, "next.success", (), "next.success").any())
     return attributes
 
 

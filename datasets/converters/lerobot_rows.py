@@ -17,11 +17,17 @@ from PIL import Image
 
 from onestride.datasets.converters import Report
 from onestride.datasets.converters.lerobot_meta import parquet_file
+from onestride.datasets.converters.spilling import room
 from onestride.datasets.schema import Array
 from onestride.hardware.errors import OneStrideError
 
 BATCH_ROWS = 256
-"""Rows decoded at a time; with images the memory that reading takes."""
+"""Rows with images that are decoded at a time."""
+BATCH_BYTES = 8 << 20
+"""Of numbers that are decoded at a time, besides one longer episode."""
+
+Span = tuple[int, int, int]
+"""(episode, first row, end)."""
 
 
 @dataclass
@@ -35,8 +41,8 @@ class Rows:
     """Episode -> rows, in the order of the files."""
     tasks: dict[int, list[int]] = field(default_factory=dict)
     """Episode -> the distinct task indices of its rows, in order."""
-    spans: list[list[tuple[int, int, int]]] = field(default_factory=list)
-    """For each file: (episode, first row, end)."""
+    spans: list[list[Span]] = field(default_factory=list)
+    """For each file."""
 
 
 def survey_rows(root: Path, report: Report) -> Rows:
@@ -63,23 +69,53 @@ def survey_rows(root: Path, report: Report) -> Rows:
     return rows
 
 
-def episode_tables(rows: Rows, columns: list[str]) -> Iterator[tuple[int, Path, pa.Table]]:
-    """(episode, its file, its rows) in order; no more than one episode and a batch is held."""
+@dataclass
+class Run:
+    """Whole episodes of one file, decoded at once."""
+
+    path: Path
+    spans: list[Span]
+    """Within the table."""
+    table: pa.Table
+    _known: dict[tuple[str, tuple[int, ...]], Array | None] = field(default_factory=dict)
+
+    def rows(self, span: Span) -> pa.Table:
+        """The rows of one episode."""
+        return self.table.slice(span[1], span[2] - span[1])
+
+    def numbers(self, span: Span, column: str, shape: tuple[int, ...], where: str) -> Array:
+        """A column of one episode, as `numbers` of its rows.
+
+        Raises:
+            OneStrideError: what `numbers` raises.
+        """
+        if (column, shape) not in self._known:
+            try:
+                self._known[column, shape] = numbers(self.table, column, shape, where)
+            except OneStrideError:
+                # Of one of the episodes, which is told when its turn comes.
+                self._known[column, shape] = None
+        together = self._known[column, shape]
+        return numbers(self.rows(span), column, shape, where) if together is None else together[span[1] : span[2]]
+
+
+def episode_runs(rows: Rows, columns: list[str], batch_rows: int) -> Iterator[Run]:
+    """Every episode in order; no more than one episode and a batch is held."""
     for path, spans in zip(rows.paths, rows.spans, strict=True):
         held: list[pa.RecordBatch] = []
-        waiting = iter(spans)
-        span = next(waiting, None)
+        first, done, position = 0, 0, 0
         with parquet_file(path) as file:
-            position = 0
-            for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=columns):
-                start, position = position, position + batch.num_rows
-                while span is not None and span[1] < position:
-                    low, high = max(span[1], start) - start, min(span[2], position) - start
-                    held.append(batch.slice(low, high - low))
-                    if span[2] > position:
-                        break
-                    yield span[0], path, pa.Table.from_batches(held)
-                    held, span = [], next(waiting, None)
+            for batch in file.iter_batches(batch_size=batch_rows, columns=columns):
+                held.append(batch)
+                position += batch.num_rows
+                ready = done
+                while ready < len(spans) and spans[ready][2] <= position:
+                    ready += 1
+                if ready > done:
+                    whole = [(number, start - first, stop - first) for number, start, stop in spans[done:ready]]
+                    yield Run(path, whole, pa.Table.from_batches(held))
+                    first, done = spans[ready - 1][2], ready
+                    held = [batch.slice(batch.num_rows - (position - first))]
 
 
 def numbers(table: pa.Table, column: str, shape: tuple[int, ...], where: str) -> Array:
@@ -114,12 +150,15 @@ def images(table: pa.Table, column: str, shape: tuple[int, ...], root: Path, whe
     Raises:
         OneStrideError: an image that is missing, damaged, or of another shape.
     """
-    out = np.empty((table.num_rows, *shape), np.uint8)
+    out: Array = np.zeros((0, *shape), np.uint8)
     row = 0
     for chunk in table[column].chunks:
         # One row at a time: as Python values the encoded images of an episode would be held twice.
         for value in _storage(chunk):
-            out[row] = _image(value.as_py(), shape, root, f"{where} at row {row}")
+            pixels = _image(value.as_py(), shape, root, f"{where} at row {row}")
+            # Not before one image has the shape that the metadata claim.
+            out = room((table.num_rows, *shape), np.uint8) if row == 0 else out
+            out[row] = pixels
             row += 1
     return out
 

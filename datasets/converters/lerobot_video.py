@@ -12,6 +12,7 @@ import numpy as np
 from av.error import FFmpegError
 from numpy.typing import NDArray
 
+from onestride.datasets.converters.spilling import room
 from onestride.datasets.video import LIMITED_RANGE, SMPTE_170M
 from onestride.hardware.errors import OneStrideError
 
@@ -57,7 +58,7 @@ def _matched(
     stream.thread_type = "AUTO"
     if (stream.height, stream.width, 3) != tuple(shape):
         raise OneStrideError(f"{path}: expected frames of {tuple(shape)}, got {(stream.height, stream.width, 3)}")
-    out = np.empty((len(times), *shape), np.uint8)
+    out = room((len(times), *shape), np.uint8)
     near, row = 0.5 / fps, 0
     container.seek(max(0, int((times[0] - near) / stream.time_base)), stream=stream)
     for frame in container.decode(stream):

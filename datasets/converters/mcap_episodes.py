@@ -10,15 +10,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
+from mcap.data_stream import ReadDataStream
 from mcap.exceptions import McapError
 from mcap.reader import make_reader
+from mcap.records import Chunk
+from mcap.stream_reader import get_chunk_data_stream
+from numpy.typing import NDArray
 
 from onestride.datasets.converters import Options, Report, Source
 from onestride.datasets.converters.mcap_messages import EPISODE_TOPIC, Wire, final_topic, string_of, wires
+from onestride.datasets.converters.mcap_runs import Bytes, Run, RunReader
 from onestride.datasets.converters.passport import NAME, Passport, origin, read_passport
+from onestride.datasets.converters.spilling import Growing
 from onestride.datasets.provenance import Provenance
 from onestride.datasets.provenance import Source as SourceFile
 from onestride.datasets.schema import Array, Episode, Schema
@@ -39,10 +45,11 @@ class _Growing:
     number: int
     shift: int
     attributes: dict[str, Any]
-    rows: dict[str, list[bytes]] = field(default_factory=dict)
-    times: dict[str, list[int]] = field(default_factory=dict)
-    """By feature, on the clock of the file [ns]."""
-    final: dict[str, bytes] = field(default_factory=dict)
+    rows: dict[str, Growing] = field(default_factory=dict)
+    """By feature, as bytes."""
+    times: dict[str, list[NDArray[np.int64]]] = field(default_factory=dict)
+    """Their times [ns]."""
+    final: dict[str, Bytes] = field(default_factory=dict)
 
 
 def read(path: Path, report: Report, options: Options) -> Source:
@@ -67,10 +74,10 @@ def read(path: Path, report: Report, options: Options) -> Source:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(path: Path) -> Iterator[tuple[Any, IO[bytes]]]:
     try:
         with path.open("rb") as file:
-            yield make_reader(file, validate_crcs=True)
+            yield make_reader(file, validate_crcs=True), file
     except OneStrideError as error:
         if str(error).startswith(str(path)):
             raise
@@ -86,7 +93,7 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def _about(path: Path) -> tuple[Passport, int]:
-    with _opened(path) as reader:
+    with _opened(path) as (reader, _):
         notes = [one.metadata for one in reader.iter_metadata() if one.name == NAME]
         summary = reader.get_summary()
         passport = read_passport(_unaltered(notes[0])) if notes else None
@@ -118,20 +125,30 @@ def _episodes(path: Path, schema: Schema) -> Iterator[Episode]:
     by_topic |= {final_topic(wire.topic): (wire, True) for wire in travelling.values()}
     growing: _Growing | None = None
     expected = 0
-    with _opened(path) as reader:
-        for _, channel, message in reader.iter_messages(log_time_order=False):
-            if channel.topic == EPISODE_TOPIC:
-                finished, growing = _mark(message.data, growing, expected)
+    with _opened(path) as (reader, file):
+        topics = {number: one.topic for number, one in reader.get_summary().channels.items()}
+        cut = RunReader([number for number, topic in topics.items() if topic == EPISODE_TOPIC])
+        for run in _runs(reader, file, cut):
+            topic = topics[run.channel]
+            if topic == EPISODE_TOPIC:
+                finished, growing = _mark(run.bodies.tobytes(), growing, expected)
                 if finished is not None:
                     expected += 1
                     yield _finish(finished, schema, travelling)
                 continue
-            if growing is None or channel.topic not in by_topic:
-                raise OneStrideError(f"{path}: expected an episode around each message, got {channel.topic}")
-            wire, is_final = by_topic[channel.topic]
-            _take(growing, wire, is_final, message)
+            if growing is None or topic not in by_topic:
+                raise OneStrideError(f"{path}: expected an episode around each message, got {topic}")
+            _take(growing, *by_topic[topic], run)
         if growing is not None:
             raise OneStrideError(f"{path}: expected an end of episode {growing.number}, got none")
+
+
+def _runs(reader: Any, file: IO[bytes], cut: RunReader) -> Iterator[Run]:
+    """Every message in the order of the file, chunk by chunk, each verified before it is looked at."""
+    for index in reader.get_summary().chunk_indexes:
+        file.seek(index.chunk_start_offset + 9)
+        stream, length = get_chunk_data_stream(Chunk.read(ReadDataStream(file)), validate_crc=True)
+        yield from cut.runs(stream.read(length))
 
 
 def _mark(content: bytes, growing: _Growing | None, expected: int) -> tuple[_Growing | None, _Growing | None]:
@@ -145,27 +162,31 @@ def _mark(content: bytes, growing: _Growing | None, expected: int) -> tuple[_Gro
     return None, _Growing(expected, int(about["shift"]), dict(about["attributes"]))
 
 
-def _take(growing: _Growing, wire: Wire, is_final: bool, message: Any) -> None:
-    payload = wire.payload(message.data)
+def _take(growing: _Growing, wire: Wire, is_final: bool, run: Run) -> None:
+    payloads = wire.payloads(run.bodies)
     name = wire.feature.name
     if is_final:
-        growing.final[name] = payload
+        growing.final[name] = payloads[-1:].copy()
         return
-    growing.rows.setdefault(name, []).append(payload)
-    growing.times.setdefault(name, []).append(message.log_time - growing.shift)
+    growing.rows.setdefault(name, _nothing(wire)).extend(payloads.copy())
+    growing.times.setdefault(name, []).append(run.times - growing.shift)
+
+
+def _nothing(wire: Wire) -> Growing:
+    return Growing((wire.size,), "uint8")
 
 
 def _finish(growing: _Growing, schema: Schema, travelling: dict[str, Wire]) -> Episode:
     data: dict[str, Array] = {}
     clocks: dict[str, Array] = {}
     for name, wire in travelling.items():
-        data[name] = wire.decode(growing.rows.get(name, []))
-        clock = np.array(growing.times.get(name, []), np.int64)
+        data[name] = wire.decode(growing.rows.get(name, _nothing(wire)).taken())
+        clock = np.concatenate([np.zeros(0, np.int64), *growing.times.get(name, [])])
         known = clocks.setdefault(wire.feature.stream, clock)
         if not np.array_equal(known, clock):
             raise OneStrideError(
                 f"{wire.topic}: expected the times of stream {wire.feature.stream!r}, got others in episode "
                 f"{growing.number}"
             )
-    final = {name: travelling[name].decode([payload])[0] for name, payload in growing.final.items()}
+    final = {name: travelling[name].decode(payload)[0] for name, payload in growing.final.items()}
     return Episode(data, {name: clocks[name] for name in schema.streams}, final, growing.attributes)

@@ -9,12 +9,11 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from mcap.writer import Writer
 
 from onestride.datasets.converters import Options, Progress, Report
+from onestride.datasets.converters.mcap_chunks import ChunkWriter
 from onestride.datasets.converters.mcap_messages import (
     EPISODE_TOPIC,
     STRING,
@@ -25,9 +24,10 @@ from onestride.datasets.converters.mcap_messages import (
     wires,
 )
 from onestride.datasets.converters.mcap_reader import LIBRARY
+from onestride.datasets.converters.mcap_records import Layout, batches, single
 from onestride.datasets.converters.passport import NAME, issue
 from onestride.datasets.converters.streaming import episodes, wanted
-from onestride.datasets.schema import Episode
+from onestride.datasets.schema import Episode, Schema
 from onestride.datasets.store import Store
 from onestride.hardware.errors import OneStrideError
 
@@ -56,12 +56,11 @@ def write(store: Store, path: Path, report: Report, options: Options, progress: 
     passport = replace(issue(store, {name: wire.topic for name, wire in travelling.items()}), schema=schema)
     moved = 0
     with path.open("wb") as file:
-        writer: Any = Writer(file)
-        writer.start(profile="ros2", library=LIBRARY)
+        writer = ChunkWriter(file, profile="ros2", library=LIBRARY)
         note = json.dumps(passport.to_json())
         # MCAP has checksums for chunks, not for metadata.
         writer.add_metadata(NAME, {"passport": note, "sha256": hashlib.sha256(note.encode()).hexdigest()})
-        channels = _Channels(writer)
+        layouts = _layouts(schema, travelling, writer)
         ended = 0
         for number, episode in enumerate(episodes(store, list(travelling))):
             begins, ends = _extent(episode)
@@ -71,30 +70,24 @@ def write(store: Store, path: Path, report: Report, options: Options, progress: 
             ended = ends + shift
             if not ended < _LATEST:
                 raise OneStrideError(f"episode {number}: expected times before 2038, got {ended} ns")
-            _write_episode(number, episode, shift, travelling, channels)
+            _write_episode(number, episode, shift, travelling, layouts, writer)
             progress(number + 1, store.num_episodes)
         writer.finish()
     _report(store, travelling, moved, report)
 
 
-class _Channels:
-    """Channels and schemas of the file, made when they are first used."""
+def _layouts(schema: Schema, travelling: dict[str, Wire], writer: ChunkWriter) -> list[Layout]:
+    """The messages of one step of each stream."""
+    layouts = []
+    for stream in schema.streams:
+        mine = tuple(wire for wire in travelling.values() if wire.feature.stream == stream)
+        if mine:
+            layouts.append(Layout(stream, mine, tuple(_channel(writer, wire.topic, wire.type) for wire in mine)))
+    return layouts
 
-    def __init__(self, writer: Any) -> None:
-        self._writer = writer
-        self._schemas: dict[str, int] = {}
-        self._channels: dict[str, int] = {}
 
-    def add(self, topic: str, type_name: str, time: int, message: bytes) -> None:
-        """Write one message."""
-        if topic not in self._channels:
-            self._channels[topic] = self._register(topic, type_name)
-        self._writer.add_message(self._channels[topic], time, message, time)
-
-    def _register(self, topic: str, type_name: str) -> int:
-        if type_name not in self._schemas:
-            self._schemas[type_name] = self._writer.register_schema(type_name, "ros2msg", definition(type_name))
-        return int(self._writer.register_channel(topic, "cdr", self._schemas[type_name]))
+def _channel(writer: ChunkWriter, topic: str, type_name: str) -> int:
+    return writer.channel(topic, type_name, definition(type_name))
 
 
 def _extent(episode: Episode) -> tuple[int, int]:
@@ -103,28 +96,20 @@ def _extent(episode: Episode) -> tuple[int, int]:
     return min(int(clock[0]) for clock in clocks), max(int(clock[-1]) for clock in clocks)
 
 
-def _write_episode(number: int, episode: Episode, shift: int, travelling: dict[str, Wire], channels: _Channels) -> None:
+def _write_episode(
+    number: int, episode: Episode, shift: int, travelling: dict[str, Wire], layouts: list[Layout], writer: ChunkWriter
+) -> None:
     begins, ends = (time + shift for time in _extent(episode))
+    marker = _channel(writer, EPISODE_TOPIC, STRING)
     about = {"episode": number, "event": "begin", "shift": shift, "attributes": episode.attributes}
-    channels.add(EPISODE_TOPIC, STRING, begins, string_message(json.dumps(about, allow_nan=False)))
-    for time, wire, message in _messages(episode, shift, travelling):
-        channels.add(wire.topic, wire.type, time, message)
+    writer.add(single(marker, begins, string_message(json.dumps(about, allow_nan=False))))
+    for batch in batches(episode, layouts, shift):
+        writer.add(batch)
     for name, value in episode.final.items():
         wire = travelling[name]
-        rows = np.asarray(value)[np.newaxis]
-        channels.add(final_topic(wire.topic), wire.type, ends, wire.encode(rows, [ends])[0])
-    closing = {"episode": number, "event": "end"}
-    channels.add(EPISODE_TOPIC, STRING, ends, string_message(json.dumps(closing)))
-
-
-def _messages(episode: Episode, shift: int, travelling: dict[str, Wire]) -> list[tuple[int, Wire, bytes]]:
-    """Every row of an episode, by time; rows of one feature in their order."""
-    found = []
-    for name, wire in travelling.items():
-        times = (episode.timestamps[wire.feature.stream] + shift).tolist()
-        found += list(zip(times, [wire] * len(times), wire.encode(episode.data[name], times), strict=True))
-    found.sort(key=lambda one: one[0])
-    return found
+        channel = _channel(writer, final_topic(wire.topic), wire.type)
+        writer.add(single(channel, ends, wire.message(np.asarray(value), ends)))
+    writer.add(single(marker, ends, string_message(json.dumps({"episode": number, "event": "end"}))))
 
 
 def _report(store: Store, travelling: dict[str, Wire], moved: int, report: Report) -> None:

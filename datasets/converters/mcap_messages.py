@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rosbags.typesys import Stores, get_typestore
 
 from onestride.datasets.schema import Array, Feature, Schema
@@ -54,33 +55,30 @@ class Wire:
         """Bytes of a row within the message."""
         return self.feature.size * np.dtype(self.dtype).itemsize
 
-    def encode(self, rows: Array, times: list[int]) -> list[bytes]:
-        """Rows (T, *shape) with their times [ns] as messages."""
-        converted = np.ascontiguousarray(rows.astype(np.dtype(self.dtype).newbyteorder("<"), copy=False))
-        content = converted.tobytes()
+    def message(self, row: Array, time: int) -> bytes:
+        """A row (*shape) with its time [ns] as a message; `mcap_records` makes many at once."""
+        content = row.astype(np.dtype(self.dtype).newbyteorder("<")).tobytes()
         before, after = self.template[: self.offset], self.template[self.offset + self.size :]
-        parts = (content[start : start + self.size] for start in range(0, len(content), self.size))
-        if not self.stamped:
-            return [before + part + after for part in parts]
-        stamps = (_stamp(time) for time in times)
-        return [before[:4] + stamp + before[12:] + part + after for stamp, part in zip(stamps, parts, strict=True)]
+        if self.stamped:
+            before = before[:4] + _stamp(time) + before[12:]
+        return before + content + after
 
-    def payload(self, message: bytes) -> bytes:
-        """The row within a message.
+    def payloads(self, messages: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The rows' bytes (T, size) within messages (T, bytes).
 
         Raises:
-            OneStrideError: not a message of this feature.
+            OneStrideError: one that is no message of this feature.
         """
-        expected = self.template
-        head = 12 if self.stamped else 4
-        if len(message) != len(expected) or message[head : self.offset] != expected[head : self.offset]:
+        expected, head = np.frombuffer(self.template, np.uint8), 12 if self.stamped else 4
+        length = messages.shape[1]
+        if length != len(expected) or (messages[:, head : self.offset] != expected[head : self.offset]).any():
             raise OneStrideError(f"{self.topic}: expected {self.type} of {len(expected)} bytes, got another message")
-        return message[self.offset : self.offset + self.size]
+        return messages[:, self.offset : self.offset + self.size]
 
-    def decode(self, payloads: list[bytes]) -> Array:
-        """Rows (T, *shape) in the feature's own dtype."""
-        wire = np.frombuffer(b"".join(payloads), np.dtype(self.dtype).newbyteorder("<"))
-        return wire.astype(self.feature.dtype).reshape(len(payloads), *self.feature.shape)
+    def decode(self, payloads: NDArray[np.uint8]) -> Array:
+        """Rows (T, *shape) in the feature's own dtype, of their bytes (T, size)."""
+        wire = np.ascontiguousarray(payloads).reshape(-1).view(np.dtype(self.dtype).newbyteorder("<"))
+        return wire.astype(self.feature.dtype, copy=False).reshape(-1, *self.feature.shape)
 
 
 def wires(schema: Schema) -> dict[str, Wire]:
@@ -101,6 +99,7 @@ def final_topic(topic: str) -> str:
     return f"{topic}/final"
 
 
+@cache
 def definition(type_name: str) -> bytes:
     """A message type's definition with all it refers to, as MCAP's `ros2msg` wants it."""
     text, _ = _types().generate_msgdef(type_name, ros_version=2)

@@ -5,6 +5,7 @@ Reference: numpy's NEP 1 (the npy format); an npz file is a zip archive of them.
 
 from __future__ import annotations
 
+import math
 import struct
 import zipfile
 import zlib
@@ -24,6 +25,7 @@ _FORMAT: Any = np.lib.format
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """Of every member, so that the same data make the same file."""
 _LONGEST_NOTE = 1 << 30
+_READ_BYTES = 1 << 20
 _WRITE_BYTES = 1 << 20
 
 
@@ -34,23 +36,23 @@ class Rows:
         self.key = key
         self._stream: IO[bytes] = archive.open(f"{key}.npy")
         self.length, self.shape, self.dtype = self._header(archive.getinfo(f"{key}.npy").file_size)
-
-    @property
-    def row_bytes(self) -> int:
+        self.row_bytes = self.dtype.itemsize * math.prod(self.shape)
         """Size of one row."""
-        return self.dtype.itemsize * int(np.prod(self.shape))
+        self._held = b""
+        """What was read and not yet asked for, from `_place` on."""
+        self._place = 0
 
     def read(self, count: int) -> Array:
-        """The next rows (count, *shape).
+        """The next rows (count, *shape), which are not to be written to.
 
         Raises:
             OneStrideError: the file ends before.
         """
         wanted = count * self.row_bytes
-        content = self._stream.read(wanted)
-        if len(content) != wanted:
-            raise OneStrideError(f"{self.key}: expected {wanted} more bytes, got {len(content)}")
-        return np.frombuffer(content, self.dtype).reshape(count, *self.shape)
+        if len(self._held) - self._place < wanted:
+            self._refill(wanted)
+        start, self._place = self._place, self._place + wanted
+        return np.ndarray((count, *self.shape), self.dtype, self._held, start)
 
     def finish(self) -> None:
         """Read past the last byte, where the archive compares its checksum."""
@@ -60,6 +62,13 @@ class Rows:
     def close(self) -> None:
         """Release the member."""
         self._stream.close()
+
+    def _refill(self, wanted: int) -> None:
+        """Hold `wanted` bytes at least: the archive's bookkeeping costs as much for few bytes as for many."""
+        rest = self._held[self._place :]
+        self._held, self._place = rest + self._stream.read(max(wanted, _READ_BYTES) - len(rest)), 0
+        if len(self._held) < wanted:
+            raise OneStrideError(f"{self.key}: expected {wanted} more bytes, got {len(self._held)}")
 
     def _header(self, size: int) -> tuple[int, tuple[int, ...], np.dtype[Any]]:
         version = _FORMAT.read_magic(self._stream)
@@ -135,11 +144,14 @@ def write_rows(
         count, waiting = 0, bytearray()
         for block in blocks:
             count += len(block)
-            waiting += np.ascontiguousarray(block, dtype).reshape(-1).view(np.uint8).data
+            content = np.ascontiguousarray(block, dtype).reshape(-1).view(np.uint8).data
             # The archive's checksum and bookkeeping cost as much for few bytes as for many.
-            if len(waiting) >= _WRITE_BYTES:
-                stream.write(waiting)
-                waiting = bytearray()
+            if len(waiting) + len(content) < _WRITE_BYTES:
+                waiting += content
+                continue
+            stream.write(waiting)
+            stream.write(content)
+            waiting = bytearray()
         stream.write(waiting)
     if count != shape[0]:
         raise OneStrideError(f"{key}: expected {shape[0]} rows, got {count}")

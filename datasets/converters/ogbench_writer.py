@@ -2,27 +2,30 @@
 
 The observation features become the columns of `observations`. Episodes whose attribute `split` names a validation
 part go to `-val.npz`. Arrays are written one after the other, each from a walk of its own through the store, so that
-one episode is in memory at a time; they are not compressed, which float data would hardly repay.
+one block of episodes is in memory at a time; they are not compressed, which float data would hardly repay.
 """
 
 from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from onestride.datasets.converters import Options, Progress, Report
 from onestride.datasets.converters.npz_rows import write_note, write_rows
+from onestride.datasets.converters.ogbench_rows import clock_rows, end_rows, feature_rows
 from onestride.datasets.converters.ogbench_survey import ACTIONS, NOTE, OBSERVATIONS, TERMINALS
 from onestride.datasets.converters.passport import issue
-from onestride.datasets.converters.streaming import episodes, measured_clock, on_base_clock, report_streams, wanted
-from onestride.datasets.schema import BASE, Array, Episode, Feature, Schema
+from onestride.datasets.converters.streaming import blocks, episodes, measured_clock, report_streams, wanted
+from onestride.datasets.rows import Piece
+from onestride.datasets.schema import BASE, Array, Feature, Schema
 from onestride.datasets.store import Store
 from onestride.hardware.errors import OneStrideError
 
@@ -50,6 +53,10 @@ class _Plan:
     def rows(self, number: int, length: int) -> int:
         """Rows of an episode: one more than transitions, if what comes after the last is known."""
         return length + 1 if self.ended[number] else length
+
+    def joins(self, key: str) -> bool:
+        """Whether an array holds the elements of several features side by side."""
+        return key == OBSERVATIONS and bool(self.spans)
 
 
 def write(store: Store, path: Path, report: Report, options: Options, progress: Progress) -> None:
@@ -123,9 +130,10 @@ def _walk(store: Store, plan: _Plan, report: Report) -> None:
     observed = plan.arrays[OBSERVATIONS]
     terminal = next(iter(plan.schema.by_role("terminal")), None)
     rows = [one for columns in plan.arrays.values() for one in columns]
-    for episode in episodes(store, [terminal.name] if terminal else [], finals=[one.name for one in rows]):
-        plan.finals.append(sorted(episode.final))
-        plan.ended.append(all(one.name in episode.final or one.stream != BASE for one in observed))
+    known = {one.name: store.final_known(one.name).tolist() for one in rows}
+    for number, episode in enumerate(episodes(store, [terminal.name] if terminal else [], finals=())):
+        plan.finals.append(sorted(name for name, of_each in known.items() if of_each[number]))
+        plan.ended.append(all(known[one.name][number] or one.stream != BASE for one in observed))
         plan.own_clock |= measured_clock(episode, plan.schema.control_rate) is not None
         if terminal is not None and terminal.stream == BASE:
             marked = np.zeros(episode.length, terminal.dtype)
@@ -173,73 +181,47 @@ def _is_validation(attributes: dict[str, JsonValue]) -> bool:
 
 
 def _write_array(archive: zipfile.ZipFile, key: str, store: Store, plan: _Plan, numbers: list[int]) -> None:
-    shape, dtype, rows_of, names = _described(key, plan)
+    shape, dtype = _described(key, plan)
     count = sum(plan.rows(number, store.episodes[number].length) for number in numbers)
-    chosen = set(numbers)
-
-    def blocks() -> Iterator[Array]:
-        for number, episode in enumerate(episodes(store, names, finals=names)):
-            if number in chosen:
-                yield rows_of(episode, plan.ended[number])
-
-    write_rows(archive, key, (count, *shape), dtype, blocks())
+    chosen = np.zeros(store.num_episodes, bool)
+    chosen[numbers] = True
+    write_rows(archive, key, (count, *shape), dtype, _blocks(key, dtype, store, plan, chosen))
 
 
-def _described(
-    key: str, plan: _Plan
-) -> tuple[tuple[int, ...], np.dtype[Any], Callable[[Episode, bool], Array], list[str]]:
-    """Shape of a row, dtype, how an episode's rows are made, and from which features."""
+def _blocks(key: str, dtype: np.dtype[Any], store: Store, plan: _Plan, chosen: NDArray[np.bool_]) -> Iterator[Array]:
+    """An array's rows of the chosen episodes, as many at a time as are read at once."""
+    number, all_ended = 0, np.array(plan.ended)
+    for block in blocks(store.pieces, plan.arrays.get(key, [])):
+        among = slice(number, number + len(block))
+        number += len(block)
+        wanted_here, ended = chosen[among], all_ended[among]
+        if wanted_here.any():
+            rows = _block_rows(key, dtype, block, ended, plan)
+            lengths = [piece.length for piece in block] + ended.astype(np.int64)
+            yield rows if wanted_here.all() else rows[np.repeat(wanted_here, lengths)]
+
+
+def _block_rows(key: str, dtype: np.dtype[Any], block: list[Piece], ended: NDArray[np.bool_], plan: _Plan) -> Array:
     if key == TERMINALS:
-        terminal = next(iter(plan.schema.by_role("terminal")), None)
-        dtype = np.dtype(bool if terminal is not None and terminal.dtype == "bool" else np.float32)
-        return (), dtype, lambda episode, ended: _ends(episode, ended, dtype), []
+        return end_rows(block, ended, dtype)
     if key == CLOCK:
-        return (), np.dtype(np.int64), _clock_rows, []
-    columns = plan.arrays[key]
-    joined = key == OBSERVATIONS and bool(plan.spans)
-    dtype = np.result_type(*(np.dtype(one.dtype) for one in columns))
-    shape = (sum(one.size for one in columns),) if joined else columns[0].shape
-    return (
-        shape,
-        dtype,
-        lambda episode, ended: _rows(key, columns, episode, ended, dtype, joined),
-        [c.name for c in columns],
-    )
-
-
-def _rows(key: str, columns: list[Feature], episode: Episode, ended: bool, dtype: np.dtype[Any], joined: bool) -> Array:
-    parts = [_with_last(key, one, episode, ended) for one in columns]
-    if joined:
-        parts = [part.reshape(len(part), -1) for part in parts]
-        return np.concatenate(parts, axis=1, dtype=dtype)
+        return clock_rows(block, ended)
+    parts = [feature_rows(key, one, block, ended, plan.schema.streams) for one in plan.arrays[key]]
+    if plan.joins(key):
+        return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1, dtype=dtype)
     return parts[0]
 
 
-def _with_last(key: str, feature: Feature, episode: Episode, ended: bool) -> Array:
-    """An episode's rows, and the row after its last action: as known, else 0, which no one reads."""
-    rows = on_base_clock(episode, feature)
-    if not ended:
-        return rows
-    last = np.zeros((1, *feature.shape), feature.dtype)
-    known = episode.attributes.get("last")
-    if feature.name in episode.final:
-        last[0] = episode.final[feature.name]
-    elif feature.stream != BASE:
-        last[0] = rows[-1]
-    elif isinstance(known, dict) and np.shape(np.asarray(known.get(key))) == feature.shape:
-        last[0] = known[key]
-    return np.concatenate([rows, last])
-
-
-def _ends(episode: Episode, ended: bool, dtype: np.dtype[Any]) -> Array:
-    rows = np.zeros(episode.length + ended, dtype)
-    rows[-1] = 1
-    return rows
-
-
-def _clock_rows(episode: Episode, ended: bool) -> Array:
-    clock = episode.timestamps[BASE]
-    return np.concatenate([clock, clock[-1:]]) if ended else clock
+def _described(key: str, plan: _Plan) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape of a row of an array, and its dtype."""
+    if key == TERMINALS:
+        terminal = next(iter(plan.schema.by_role("terminal")), None)
+        return (), np.dtype(bool if terminal is not None and terminal.dtype == "bool" else np.float32)
+    if key == CLOCK:
+        return (), np.dtype(np.int64)
+    columns = plan.arrays[key]
+    shape = (sum(one.size for one in columns),) if plan.joins(key) else columns[0].shape
+    return shape, np.result_type(*(np.dtype(one.dtype) for one in columns))
 
 
 def _passport(store: Store, plan: _Plan, numbers: list[int]) -> dict[str, Any]:

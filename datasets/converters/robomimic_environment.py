@@ -78,7 +78,7 @@ def _arms(robot: str) -> list[str]:
 def _refactor() -> Any | None:
     """Robosuite's function; None where it is not installed or older than 1.5."""
     try:
-        with _quiet():
+        with quiet():
             from robosuite.controllers.composite.composite_controller_factory import (
                 refactor_composite_controller_config,
             )
@@ -86,14 +86,14 @@ def _refactor() -> Any | None:
         return None
 
     def refactor(config: Any, robot: str, arms: list[str]) -> Any:
-        with _quiet():
+        with quiet():
             return copy.deepcopy(refactor_composite_controller_config(config, robot, arms))
 
     return refactor
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Robosuite greets every import with advice, and tells of every file it reads."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)

@@ -15,9 +15,11 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 from rosbags.interfaces import MessageDefinitionFormat
 from rosbags.rosbag2 import Reader, ReaderError
 from rosbags.serde import SerdeError
@@ -53,8 +55,7 @@ class Topic:
         return (self.count - 1) * 1e9 / (self.last - self.first)
 
 
-@dataclass(frozen=True)
-class Message:
+class Message(NamedTuple):
     """One recorded message, not decoded."""
 
     topic: str
@@ -74,6 +75,7 @@ class Bag:
     _types: Any = None
     _broken: dict[str, str] = field(default_factory=dict)
     """Type -> why its definition is of no use."""
+    _received: dict[str, NDArray[np.int64]] = field(default_factory=dict)
 
     @property
     def types(self) -> Any:
@@ -87,7 +89,8 @@ class Bag:
             OneStrideError: a file is damaged.
         """
         for run in self._runs():
-            yield from heapq.merge(*(_file_messages(path, topics) for path in run), key=lambda one: one.received)
+            files = [_file_messages(path, topics) for path in run]
+            yield from heapq.merge(*files, key=lambda one: one.received) if len(files) > 1 else files[0]
 
     def decode(self, message: Message) -> Any:
         """The message as an object with the fields of its type.
@@ -102,6 +105,23 @@ class Bag:
             raise OneStrideError(
                 f"{self.path}: expected {message.type} on {message.topic} at {message.received} ns, got: {error}"
             ) from error
+
+    def encode(self, message: Any) -> bytes:
+        """A message's bytes, as `decode` takes them.
+
+        Raises:
+            ValueError, TypeError, OverflowError: a value that its field cannot hold.
+        """
+        try:
+            return bytes(self._types.serialize_cdr(message, message.__msgtype__))
+        except (SerdeError, struct.error) as error:
+            raise ValueError(f"expected a {message.__msgtype__} that fits its type, got: {error}") from error
+
+    def received(self, topic: str) -> NDArray[np.int64]:
+        """When each message of a topic was received [ns]; looked up once."""
+        if topic not in self._received:
+            self._received[topic] = np.array([message.received for message in self.messages([topic])], np.int64)
+        return self._received[topic]
 
     def check_type(self, name: str) -> None:
         """Whether messages of a type can be decoded.

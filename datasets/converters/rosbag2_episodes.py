@@ -12,9 +12,11 @@ from pydantic import JsonValue
 
 from onestride.datasets.converters import Report
 from onestride.datasets.converters.rosbag2_bag import Bag, Message
-from onestride.datasets.converters.rosbag2_fields import UnusableError, field_of, row_of, stamp_of
+from onestride.datasets.converters.rosbag2_decoding import Decoded, Skipped, TopicDecoder
+from onestride.datasets.converters.rosbag2_fields import UnusableError, field_of
 from onestride.datasets.converters.rosbag2_mapping import Mapping, TopicMapping
 from onestride.datasets.converters.rosbag2_survey import Span, Wanted
+from onestride.datasets.converters.spilling import picked
 from onestride.datasets.schema import BASE, Array, Episode, Feature
 from onestride.hardware.errors import OneStrideError
 
@@ -22,24 +24,10 @@ Times = NDArray[np.int64]
 
 
 @dataclass
-class _Gathered:
-    """What one topic brought within an episode."""
-
-    times: list[int] = field(default_factory=list)
-    rows: list[list[Array]] = field(default_factory=list)
-
-    def ordered(self) -> tuple[Times, list[list[Array]]]:
-        """By time; equal times as they came."""
-        times = np.array(self.times, np.int64)
-        order = np.argsort(times, kind="stable")
-        return times[order], [self.rows[one] for one in order]
-
-
-@dataclass
 class Counts:
     """What was not used, by topic and reason."""
 
-    skipped: Counter[tuple[str, str]] = field(default_factory=Counter)
+    skipped: Skipped = field(default_factory=Counter)
     ticks: Counter[str] = field(default_factory=Counter)
     outside: int = 0
     empty: int = 0
@@ -73,8 +61,15 @@ def episodes(
         OneStrideError: a damaged file, or no episode at all.
     """
     counts, made = Counts(), 0
+    by_topic = {topic: [one for one in wanted if one.topic == topic] for topic in mapping.topics}
+    decoders = {
+        topic: TopicDecoder(bag, mine, mapping.clock_of(topic) == "stamped", counts.skipped)
+        for topic, mine in by_topic.items()
+    }
     for messages in _grouped(bag, mapping, spans, counts):
-        episode = _episode(bag, mapping, wanted, messages, counts)
+        attributes = _gather(bag, mapping, decoders, messages)
+        decoded = {topic: decoder.finish() for topic, decoder in decoders.items()}
+        episode = _assemble(mapping, by_topic, decoded, attributes, counts)
         if episode is None:
             counts.empty += 1
             continue
@@ -108,48 +103,20 @@ def _grouped(bag: Bag, mapping: Mapping, spans: list[Span], counts: Counts) -> I
         waiting = next(messages, None)
 
 
-def _episode(
-    bag: Bag, mapping: Mapping, wanted: tuple[Wanted, ...], messages: Iterator[Message], counts: Counts
-) -> Episode | None:
-    gathered = {topic: _Gathered() for topic in mapping.topics}
+def _gather(
+    bag: Bag, mapping: Mapping, decoders: dict[str, TopicDecoder], messages: Iterator[Message]
+) -> dict[str, JsonValue]:
+    """Hand an episode's messages to the decoders; its attributes."""
     attributes: dict[str, JsonValue] = {"bag": bag.path.name}
     if mapping.task is not None:
         attributes["task"] = mapping.task
-    by_topic = {topic: [one for one in wanted if one.topic == topic] for topic in mapping.topics}
+    noted = {one.topic for one in mapping.attributes.values()}
     for message in messages:
-        if message.topic in gathered:
-            _gather(bag, mapping, message, by_topic[message.topic], gathered[message.topic], counts)
-        _note(bag, mapping, message, attributes)
-    return _assemble(mapping, by_topic, gathered, attributes, counts)
-
-
-def _gather(
-    bag: Bag, mapping: Mapping, message: Message, wanted: list[Wanted], into: _Gathered, counts: Counts
-) -> None:
-    try:
-        decoded = bag.decode(message)
-        stamped = mapping.clock_of(message.topic) == "stamped"
-        time = stamp_of(decoded) if stamped else message.received
-        rows = [_row(bag, decoded, one) for one in wanted]
-    except UnusableError as error:
-        counts.skipped[message.topic, str(error)] += 1
-        return
-    except OneStrideError as error:
-        raise OneStrideError(f"{bag.path}: {message.topic} at {message.received} ns: {error}") from error
-    into.times.append(time)
-    into.rows.append(rows)
-
-
-def _row(bag: Bag, decoded: object, one: Wanted) -> Array:
-    value = row_of(decoded, one.mapping, one.joints, bag.types).value
-    if value.shape != one.feature.shape or value.dtype.name != one.feature.dtype:
-        raise UnusableError(
-            f"{one.feature.name}: {value.shape} {value.dtype}, not {one.feature.shape} {one.feature.dtype}"
-        )
-    if value.dtype.kind == "f" and not np.isfinite(value).all():
-        element = int(np.flatnonzero(~np.isfinite(value.reshape(-1)))[0])
-        raise OneStrideError(f"{one.feature.element(element)}: expected finite, got {value.reshape(-1)[element]}")
-    return value
+        if message.topic in decoders:
+            decoders[message.topic].add(message)
+        if message.topic in noted:
+            _note(bag, mapping, message, attributes)
+    return attributes
 
 
 def _note(bag: Bag, mapping: Mapping, message: Message, attributes: dict[str, JsonValue]) -> None:
@@ -167,36 +134,34 @@ def _note(bag: Bag, mapping: Mapping, message: Message, attributes: dict[str, Js
 def _assemble(
     mapping: Mapping,
     by_topic: dict[str, list[Wanted]],
-    gathered: dict[str, _Gathered],
+    decoded: dict[str, Decoded],
     attributes: dict[str, JsonValue],
     counts: Counts,
 ) -> Episode | None:
-    base, base_rows = gathered[mapping.base].ordered()
+    base = decoded[mapping.base].times
     kept = np.ones(len(base), bool)
-    choices: dict[str, tuple[Times, Times, list[list[Array]]]] = {}
+    choices: dict[str, Times] = {}
     for topic, about in mapping.topics.items():
         if about.align is not None:
-            times, rows = gathered[topic].ordered()
-            chosen, usable = _aligned(about, base, times)
-            for reason in (f"no message on {topic} ({about.align})",) * int((kept & ~usable).sum()):
-                counts.ticks[reason] += 1
+            choices[topic], usable = _aligned(about, base, decoded[topic].times)
+            if missing := int((kept & ~usable).sum()):
+                counts.ticks[f"no message on {topic} ({about.align})"] += missing
             kept &= usable
-            choices[topic] = (chosen, times, rows)
     ticks = np.flatnonzero(kept)
     if not len(ticks):
         return None
     data: dict[str, Array] = {}
     clocks = {BASE: base[ticks]}
     for topic, wanted in by_topic.items():
+        times, rows = decoded[topic].times, decoded[topic].rows
         if topic in choices:
-            chosen, times, rows = choices[topic]
-            data[f"{mapping.stream(topic)}.time"] = times[chosen[ticks]]
-            _fill(data, wanted, [rows[one] for one in chosen[ticks]])
+            data[f"{mapping.stream(topic)}.time"] = times[choices[topic][ticks]]
+            rows = [picked(one, choices[topic][ticks]) for one in rows]
         elif topic == mapping.base:
-            _fill(data, wanted, [base_rows[one] for one in ticks])
+            rows = [picked(one, ticks) for one in rows]
         else:
-            clocks[mapping.stream(topic)], rows = gathered[topic].ordered()
-            _fill(data, wanted, rows)
+            clocks[mapping.stream(topic)] = times
+        data |= {one.feature.name: of_one for one, of_one in zip(wanted, rows, strict=True)}
     return Episode(data, clocks, {}, attributes)
 
 
@@ -211,9 +176,3 @@ def _aligned(about: TopicMapping, base: Times, times: Times) -> tuple[Times, NDA
     if about.max_age is not None and len(times):
         usable &= np.abs(times[chosen] - base) <= about.max_age * 1e9
     return chosen, usable
-
-
-def _fill(data: dict[str, Array], wanted: list[Wanted], rows: list[list[Array]]) -> None:
-    for number, one in enumerate(wanted):
-        empty = np.zeros((0, *one.feature.shape), one.feature.dtype)
-        data[one.feature.name] = np.stack([row[number] for row in rows]) if rows else empty

@@ -149,7 +149,7 @@ def _follow(message: Any, path: str | None, types: Any) -> tuple[Any, str | None
             raise OneStrideError(
                 f"{_kind(message)}: expected a field {name!r} for {path!r}, available: {', '.join(fields) or 'none'}"
             )
-        dtype = _declared(types, value, name)
+        dtype = declared(types, value, name)
         value = getattr(value, name)
         for index in indices:
             if index >= len(value):
@@ -158,8 +158,8 @@ def _follow(message: Any, path: str | None, types: Any) -> tuple[Any, str | None
     return value, dtype
 
 
-def _declared(types: Any, owner: Any, name: str) -> str | None:
-    """The base type of a field by its message's definition."""
+def declared(types: Any, owner: Any, name: str) -> str | None:
+    """The base type of a field by its message's definition; None without definitions."""
     if types is None:
         return None
     _, fields = types[owner.__msgtype__]
@@ -228,7 +228,7 @@ def _of_message(message: Any, types: Any) -> Row:
 
 def _of_data(message: Any, types: Any) -> Row:
     """A plain value or array of std_msgs, in the shape its layout gives."""
-    row = _of_values(message.data, _declared(types, message, "data"), "data")
+    row = _of_values(message.data, declared(types, message, "data"), "data")
     shape = tuple(int(one.size) for one in message.layout.dim) if hasattr(message, "layout") else ()
     fits = len(shape) > 1 and int(np.prod(shape)) == row.value.size
     return Row(row.value.reshape(shape)) if fits else row
@@ -245,7 +245,7 @@ def _flat(message: Any, kind: str, prefix: str, types: Any) -> tuple[list[float]
             values += inner
             names += inner_names
         else:
-            dtype = _declared(types, message, field) or dtype
+            dtype = declared(types, message, field) or dtype
             values.append(value)
             names.append(f"{prefix}{name}")
     return values, names, dtype

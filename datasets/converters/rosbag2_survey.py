@@ -65,13 +65,13 @@ def survey_episodes(bag: Bag, mapping: Mapping, report: Report) -> list[Span]:
     if isinstance(mapping.episodes, ByMarker):
         return _by_marker(bag, mapping.episodes, report)
     if isinstance(mapping.episodes, ByGap):
-        return _by_gap(_received(bag, mapping.base), mapping.episodes.seconds)
+        return _by_gap(bag.received(mapping.base), mapping.episodes.seconds)
     return [Span(0, 2**63 - 1)]
 
 
 def base_rate(bag: Bag, mapping: Mapping, report: Report) -> float | None:
     """The control rate [Hz]: as the mapping says, else the median of the base topic; None of a single message."""
-    steps = np.diff(_received(bag, mapping.base))
+    steps = np.diff(bag.received(mapping.base))
     steps = steps[steps > 0]
     measured = round(1e9 / float(np.median(steps)), 3) if len(steps) else None
     if measured is not None:
@@ -101,10 +101,6 @@ def _first(bag: Bag, topic: str, name: str, mapping: FeatureMapping, stream: str
         report.kept.append(f"{topic}: {name} {feature.shape} {feature.dtype}, stream {stream!r}")
         return Wanted(topic, feature, mapping, row.names if row.by_name else ())
     raise OneStrideError(f"{bag.path}: expected {name!r} in a message on {topic}, got none: {reason}")
-
-
-def _received(bag: Bag, topic: str) -> NDArray[np.int64]:
-    return np.array([message.received for message in bag.messages([topic])], np.int64)
 
 
 def _by_gap(times: NDArray[np.int64], seconds: float) -> list[Span]:

@@ -33,7 +33,7 @@ class Wanted:
         return {feature.name: on_base_clock(episode, feature) for feature in self.features}
 
 
-BLOCK_BYTES = 64 << 20
+BLOCK_BYTES = 32 << 20
 """What a walk holds in memory at once, besides one longer episode: a chunk is decompressed for many episodes."""
 
 
@@ -50,17 +50,17 @@ def episodes(
     schema = store.schema
     data = [one for one in schema.features if features is None or one.name in features]
     after = data if finals is None else [one for one in schema.features if one.name in finals]
-    for block in _blocks(store.pieces, data):
-        yield from _read_block(block, data, after, schema.streams)
+    for block in blocks(store.pieces, data):
+        yield from read_block(block, data, after, schema.streams)
 
 
-def _blocks(pieces: Sequence[Piece], features: Sequence[Feature]) -> Iterator[list[Piece]]:
-    """Neighbours in one segment, as many as fit into a block."""
+def blocks(pieces: Sequence[Piece], features: Sequence[Feature], most: int = BLOCK_BYTES) -> Iterator[list[Piece]]:
+    """All pieces in order: neighbours in one segment together, as many as fit into `most` bytes of the features."""
     step_bytes = 8 + sum(one.size * np.dtype(one.dtype).itemsize for one in features)
     block: list[Piece] = []
     size, was_whole = 0, False
     for piece in pieces:
-        is_whole, fits = piece.whole, size + piece.length * step_bytes <= BLOCK_BYTES
+        is_whole, fits = piece.whole, size + piece.length * step_bytes <= most
         if block and not (fits and was_whole and is_whole and _follows(block[-1], piece)):
             yield block
             block, size = [], 0
@@ -75,8 +75,8 @@ def _follows(piece: Piece, other: Piece) -> bool:
     return piece.segment is other.segment and piece.index + 1 == other.index
 
 
-def _read_block(
-    block: list[Piece], data: list[Feature], after: list[Feature], streams: tuple[str, ...]
+def read_block(
+    block: Sequence[Piece], data: Sequence[Feature], after: Sequence[Feature], streams: Sequence[str]
 ) -> Iterator[Episode]:
     """The episodes of a block: every array is read once, and cut."""
     spans = {stream: [piece.rows(streams, stream) for piece in block] for stream in streams}

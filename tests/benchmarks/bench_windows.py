@@ -11,6 +11,7 @@ What is compared, for windows of h steps:
 - `numpy take`: the same with `ndarray.take`, its fastest way.
 - `chunk <mode>`: what agents train on: 1 observation, the next one, h actions, rewards, masks, terminals, valid.
 - `sequence <mode>`: as many observations as numpy and LeRobot give: h of them, and all the rest but the next ones.
+- `imitation <mode>`: h observations, h actions and valid: the contents of `robomimic least`, and the padding mask.
 - `full <mode>`: h observations and h next ones: the contents of `robomimic`.
 - `robomimic`: `SequenceDataset` with all its windows cached in memory, its fastest way, and the contents that its own
   settings ask for: observations, next observations, actions, rewards, dones, padding mask.
@@ -59,7 +60,7 @@ WANTED = (
     ("chunk", "numpy", 0.5),
     ("sequence", "numpy", 0.5),
     ("full", "robomimic", 20.0),
-    ("sequence", "robomimic least", 20.0),
+    ("imitation", "robomimic least", 20.0),
     ("chunk", "lerobot", 20.0),
     ("sequence", "lerobot", 20.0),
 )
@@ -143,11 +144,13 @@ def our_cases(store: Store, horizon: int, cache: Path) -> Iterator[Case]:
             options["buffer"] = BUFFER
         chunk = Windows(store, **options)
         sequence = Windows(store, history=horizon, successors=False, **options)
+        imitation = Windows(store, history=horizon, successors=False, outcomes=False, **options)
         full = Windows(store, history=horizon, **options)
         # Streaming is measured over whole passes: reading is part of it.
         sizes = (store.num_steps // BATCH, 1) if mode == "streaming" else (10, 10)
         yield Case(f"chunk {mode}", lambda windows=chunk: windows.sample(BATCH), *sizes)
         yield Case(f"sequence {mode}", lambda windows=sequence: windows.sample(BATCH), *sizes)
+        yield Case(f"imitation {mode}", lambda windows=imitation: windows.sample(BATCH), *sizes)
         yield Case(f"full {mode}", lambda windows=full: windows.sample(BATCH), *sizes)
 
 

@@ -113,6 +113,22 @@ def test_pictures_in_float_keep_their_bits(toy: Path, tmp_path: Path) -> None:
     _compare(toy, tmp_path / "again.zarr", ["data/action", "data/img", "data/state", "data/stage", "meta/episode_ends"])
 
 
+def test_float_pictures_are_kept_as_uint8_where_asked_for_and_whole(toy: Path, tmp_path: Path) -> None:
+    report = convert(toy, tmp_path / "s", options=Options(as_uint8=("img",)))
+    assert "data/img: img (4, 4, 3) uint8, float32 of the same numbers" in report.changed
+    found = Store.open(tmp_path / "s").read("img")
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, plain(toy, "data/img"))
+    with pytest.raises(OneStrideError, match=r"got 'state', available: img"):
+        convert(toy, tmp_path / "t", options=Options(as_uint8=("state",)))
+    pictures = zarr.open_array(str(toy / "data" / "img"), mode="r+")
+    for wrong in (0.5, -1.0, 256.0, np.inf):
+        pictures[12, 1, 1, 1] = wrong
+        with pytest.raises(OneStrideError, match=r"data/img: expected whole numbers from 0 to 255"):
+            convert(toy, tmp_path / "t", options=Options(as_uint8=("img",)))
+        assert not (tmp_path / "t").exists()
+
+
 def test_store_to_zarr_to_store_is_the_same_to_the_bit(
     store: Store, make_episode: MakeEpisode, same_episode: SameEpisode, tmp_path: Path
 ) -> None:

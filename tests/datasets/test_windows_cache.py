@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import subprocess
 import sys
@@ -78,6 +79,36 @@ def test_new_content_and_other_features_have_files_of_their_own(store: Store) ->
     assert mapped(store).sample(64)["wrist"].tobytes() == expected(store)
     fewer = Windows(store, observations=("force",), horizon=3, mode="mapped")
     np.testing.assert_array_equal(fewer.at(np.arange(5))["observations"].ravel(), store.read("force")[:5])
+
+
+def test_a_new_one_replaces_those_of_the_stores_former_contents_and_no_others(store: Store, tmp_path: Path) -> None:
+    """All in one folder, as in the user's cache; a window that was opened before goes on."""
+    cache = tmp_path / "cache"
+    other = sample_store(tmp_path / "other.zarr", [5, 9], seed=3)
+    mapped(other, cache)
+    former, first = mapped(store, cache), store.dataset_id
+    right = expected(store)
+    (cache / first / "notes.txt").write_text("somebody's own")
+    store.append([store.read_episode(0)])
+    assert mapped(store, cache).sample(64)["wrist"].tobytes() == expected(store)
+    assert {path.name for path in cache.iterdir()} == {other.dataset_id, store.dataset_id, first}
+    assert [path.name for path in (cache / first).iterdir()] == ["notes.txt"]
+    assert former.sample(64)["wrist"].tobytes() == right
+    assert mapped(other, cache).sample(64)["wrist"].tobytes() == expected(other)
+
+
+def test_one_that_is_being_made_is_left_alone(store: Store, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    mapped(store, cache)
+    before = store.dataset_id
+    with (cache / before / ".lock").open("r+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        store.append([store.read_episode(0)])
+        mapped(store, cache)
+    assert list((cache / before).glob("wrist-*.npy"))
+    store.append([store.read_episode(0)])
+    mapped(store, cache)
+    assert [path.name for path in cache.iterdir()] == [store.dataset_id]
 
 
 def test_what_a_killed_process_left_is_cleared(store: Store, tmp_path: Path) -> None:

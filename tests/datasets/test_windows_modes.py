@@ -93,11 +93,14 @@ def test_pictures_are_those_of_the_episode(tmp_path: Path) -> None:
         np.testing.assert_array_equal(batch["next_wrist"][row], [seen[max(0, after - 1)], seen[after]])
 
 
-def test_without_names_pictures_are_left_out_and_without_successors_what_follows(tmp_path: Path) -> None:
+def test_what_was_not_asked_for_is_left_out(tmp_path: Path) -> None:
     store = sample_store(tmp_path / "s", [4, 5])
     windows = Windows(store, observations=None, horizon=2, successors=False)
     assert (windows.observations, windows.images, windows.observation_dim) == (VECTORS, (), 4)
     assert list(windows.sample(3)) == ["observations", "actions", "rewards", "masks", "terminals", "valid"]
+    imitation = Windows(store, observations=None, horizon=2, successors=False, outcomes=False)
+    assert list(imitation.sample(3)) == ["observations", "actions", "valid"]
+    assert list(imitation.arrays) == ["observations", "actions"]
     pictures = Windows(store, observations=PICTURES, horizon=2)
     assert pictures.sample(3)["observations"].shape == (3, 1, 0)
 
