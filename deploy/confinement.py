@@ -67,21 +67,24 @@ def environment_applied(variables: dict[str, str]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def claim_domain(folder: Path | None = None) -> Iterator[int]:
+def claim_domain(folder: Path | None = None, wanted: int | None = None) -> Iterator[int]:
     """A domain id that no other session on this machine holds, for as long as the context lasts.
 
     The claim is a lock on a file, so the system frees it even when the process is killed.
 
     Args:
         folder: where the lock files are; default the system's temporary folder.
+        wanted: take this one or none.
 
     Raises:
-        OneStrideError: every domain is taken.
+        OneStrideError: every domain is taken, or the one that is wanted.
     """
     folder = Path(tempfile.gettempdir()) if folder is None else folder
+    if wanted is not None and wanted not in DOMAINS:
+        raise OneStrideError(f"expected a DDS domain from {DOMAINS[0]} to {DOMAINS[-1]}, got {wanted}")
     first = secrets.randbelow(len(DOMAINS))
-    for offset in range(len(DOMAINS)):
-        domain = DOMAINS[(first + offset) % len(DOMAINS)]
+    shuffled = [DOMAINS[(first + offset) % len(DOMAINS)] for offset in range(len(DOMAINS))]
+    for domain in shuffled if wanted is None else [wanted]:
         lock = _lock(folder / f"onestride-domain-{domain}.lock")
         if lock is not None:
             try:
@@ -89,7 +92,8 @@ def claim_domain(folder: Path | None = None) -> Iterator[int]:
             finally:
                 os.close(lock)
             return
-    raise OneStrideError(f"no free DDS domain: ids {DOMAINS[0]} to {DOMAINS[-1]} are locked in {folder}")
+    taken = f"ids {DOMAINS[0]} to {DOMAINS[-1]} are" if wanted is None else f"id {wanted} is"
+    raise OneStrideError(f"no free DDS domain: {taken} locked in {folder}")
 
 
 def _lock(path: Path) -> int | None:

@@ -62,6 +62,15 @@ class Mode(Enum):
     """Safe stop after a fault; latched until `rearm`."""
 
 
+class Actor(Enum):
+    """Who acts in a policy step, where a person is at the controls; see `teleop.supervised`."""
+
+    POLICY = "policy"
+    OPERATOR = "operator"
+    NOBODY = "nobody"
+    """The robot holds its last sent command."""
+
+
 @dataclass(frozen=True)
 class Tick:
     """What one control tick decided.
@@ -72,8 +81,10 @@ class Tick:
         nominal: joint targets before the filters; None unless active.
         certified: the filters' answer; None unless active.
         observation: the observation of a policy step that began with this tick.
-        action: the policy's action of that step (Da,).
+        action: the nominal action of that step (Da,): the policy's, unless a person is at the controls.
         reason: why the mode is FAULT.
+        actor: who acts; None without a person at the controls.
+        policy_action: the policy's action of the running step (Da,), whoever acts, in the tick that learns of it.
     """
 
     mode: Mode
@@ -83,6 +94,8 @@ class Tick:
     observation: Array | None = None
     action: Array | None = None
     reason: str = ""
+    actor: Actor | None = None
+    policy_action: Array | None = None
 
 
 class Controller:

@@ -6,6 +6,7 @@ as the contract names them: a policy learns from a recording as it learns from a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -14,8 +15,9 @@ import numpy as np
 
 from onestride.datasets.schema import Feature, LabelSource, Role, Schema
 from onestride.deploy.contract import Contract
+from onestride.deploy.controller import Actor
 from onestride.deploy.terms import ObjectSource, ScalarSource
-from onestride.deploy.ticks import MODES, TickLayout, TickRow
+from onestride.deploy.ticks import ACTORS, MODES, TickLayout, TickRow
 from onestride.hardware.state import Array
 
 #: Streams beside the base.
@@ -23,7 +25,7 @@ TICKS, JOINTS = "ticks", "joint_states"
 
 #: Sources of a label by their number in the feature `label_source`.
 LABEL_SOURCES: tuple[str, ...] = get_args(LabelSource)
-NOMINAL = LABEL_SOURCES.index("nominal")
+NOMINAL, HUMAN = LABEL_SOURCES.index("nominal"), LABEL_SOURCES.index("human")
 
 #: Age of a joint state that has never come, in recordings, which hold finite numbers only [s].
 NEVER = 1e6
@@ -58,12 +60,21 @@ def observed(contract: Contract) -> tuple[tuple[str, ...], tuple[str, ...]]:
 def recorded_schema(layout: TickLayout) -> Schema:
     """The schema of what is recorded while a policy runs.
 
-    Its label is `action`, the policy's own (nominal) action; `intervened` says whether a filter changed a command
-    while it was executed.
+    Its label is `action`, the nominal action of whoever acted; `intervened` says whether a filter changed a command
+    while it was executed. With a person at the controls, `actor` says who acted, and `policy_action` what the policy
+    gave for the step where `policy_known`.
     """
     contract = layout.contract
+    supervised = _supervised(contract) if layout.operator else ()
     return Schema(
-        features=(*_steps(contract), *_ticks(layout), *_joints(layout), *_surroundings(contract), *_commands(layout)),
+        features=(
+            *_steps(contract),
+            *supervised,
+            *_ticks(layout),
+            *_joints(layout),
+            *_surroundings(contract),
+            *_commands(layout),
+        ),
         control_rate=contract.execution.policy_rate,
         label="action",
         label_source="nominal",
@@ -88,6 +99,15 @@ def _steps(contract: Contract) -> tuple[Feature, ...]:
         Feature(name="terminal", role="terminal", shape=(), dtype="bool"),
         Feature(name="intervened", role="info", shape=(), dtype="bool"),
         Feature(name="label_source", role="info", shape=(), dtype="uint8"),
+    )
+
+
+def _supervised(contract: Contract) -> tuple[Feature, ...]:
+    size, names = contract.action_size, contract.action_names
+    return (
+        Feature(name="actor", role="info", shape=(), dtype="uint8"),
+        Feature(name="policy_action", role="info", shape=(size,), dtype="float32", names=names),
+        Feature(name="policy_known", role="info", shape=(), dtype="bool"),
     )
 
 
@@ -155,23 +175,37 @@ class PolicyStep:
     Attributes:
         stamp: when it was observed [ns].
         observation: what the policy was fed (Do,).
-        action: what it gave (Da,).
+        action: the nominal one (Da,): what it gave, unless a person acted or nobody.
         intervened: whether a filter changed a command while it was executed.
+        actor: who acted; None without a person at the controls.
+        policy_action: what the policy gave, whoever acted (Da,); None where it is not known.
     """
 
     stamp: int
     observation: Array
     action: Array
     intervened: bool = False
+    actor: Actor | None = None
+    policy_action: Array | None = None
 
     def values(self, *, terminal: bool = False) -> Mapping[str, Any]:
         """Its row of the base stream."""
-        return {
+        values = {
             "observation": np.asarray(self.observation, np.float32),
             "action": np.asarray(self.action, np.float32),
             "terminal": terminal,
             "intervened": self.intervened,
-            "label_source": NOMINAL,
+            "label_source": HUMAN if self.actor is Actor.OPERATOR else NOMINAL,
+        }
+        return values if self.actor is None else {**values, **self._supervised(self.actor)}
+
+    def _supervised(self, actor: Actor) -> dict[str, Any]:
+        known = self.policy_action is not None
+        action = self.policy_action if known else np.zeros_like(self.action)
+        return {
+            "actor": ACTORS.index(actor),
+            "policy_action": np.asarray(action, np.float32),
+            "policy_known": known,
         }
 
 
@@ -181,6 +215,7 @@ class PolicySteps:
     Attributes:
         activations: seed of each activation seen.
         lost: ticks that did not arrive.
+        actors: steps by who acted, where a person is at the controls.
     """
 
     def __init__(self) -> None:
@@ -189,6 +224,7 @@ class PolicySteps:
         self._last: tuple[int, int] | None = None
         self.activations: dict[int, int] = {}
         self.lost = 0
+        self.actors: Counter[str] = Counter()
 
     def add(self, row: TickRow, *, expected: bool = True) -> PolicyStep | None:
         """Take a tick; the step that it completes.
@@ -204,7 +240,10 @@ class PolicySteps:
         if row.action is not None:
             done, self._step = self._step, None
             if self._observed is not None:
-                self._step, self._observed = PolicyStep(*self._observed, row.action), None
+                self._step, self._observed = PolicyStep(*self._observed, row.action, actor=row.actor), None
+                self.actors.update([] if row.actor is None else [row.actor.value])
+        if self._step is not None and row.policy_action is not None:
+            self._step.policy_action = row.policy_action
         if self._step is not None and row.active.any():
             self._step.intervened = True
         return done

@@ -15,13 +15,16 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from onestride.deploy.contract import Contract
-from onestride.deploy.controller import Controller, Mode, Tick
+from onestride.deploy.controller import Actor, Controller, Mode, Tick
 from onestride.hardware.description import CommandGroup, Model, RobotDescription, explain
 from onestride.hardware.errors import OneStrideError
 from onestride.hardware.state import Array
 
 #: Modes by their number in a packed tick and in recordings.
 MODES = tuple(Mode)
+
+#: Likewise, who acts.
+ACTORS = tuple(Actor)
 
 _HEAD = (
     "activation",
@@ -74,7 +77,9 @@ class TickRow:
         nominal: joint targets before the filters (n,) [rad]; the command where the policy was not followed.
         command: joint targets sent (n,) [rad]: the certified ones, or the safe stop's; None if nothing was sent.
         observation: one step (Do,), if a policy step began.
-        action: the policy's (Da,), if one began to be executed.
+        action: the nominal one (Da,), if one began to be executed.
+        actor: who acts; None without a person at the controls.
+        policy_action: the policy's (Da,) in the running step, where a person is at the controls and it is known.
     """
 
     moment: Moment
@@ -85,6 +90,8 @@ class TickRow:
     command: Array | None
     observation: Array | None
     action: Array | None
+    actor: Actor | None = None
+    policy_action: Array | None = None
 
 
 class TickLayout(Model):
@@ -98,6 +105,7 @@ class TickLayout(Model):
         commands: the command topics and their joints.
         filters: names of the safety filters, in order.
         control_rate: ticks per second [Hz].
+        operator: the device by which a person acts, `joy`, `twist` or `leader`; empty without one.
     """
 
     format: Literal[1] = 1
@@ -107,9 +115,10 @@ class TickLayout(Model):
     commands: tuple[CommandGroup, ...]
     filters: tuple[str, ...]
     control_rate: float
+    operator: str = ""
 
     @classmethod
-    def of(cls, controller: Controller, policy_sha256: str) -> TickLayout:
+    def of(cls, controller: Controller, policy_sha256: str, operator: str = "") -> TickLayout:
         """The layout of a controller's ticks."""
         robot: RobotDescription = controller.robot
         return cls(
@@ -119,6 +128,7 @@ class TickLayout(Model):
             commands=robot.commands,
             filters=tuple(one.name for one in controller.chain.filters),
             control_rate=round(1.0 / controller.period, 6),
+            operator=operator,
         )
 
     @cached_property
@@ -131,6 +141,8 @@ class TickLayout(Model):
             "command": len(self.joints),
             "observation": self.contract.observation_size,
             "action": self.contract.action_size,
+            "actor": 1 if self.operator else 0,
+            "policy_action": self.contract.action_size if self.operator else 0,
         }
         ends = np.cumsum(list(sizes.values())).tolist()
         return {name: slice(end - size, end) for (name, size), end in zip(sizes.items(), ends, strict=True)}
@@ -138,7 +150,7 @@ class TickLayout(Model):
     @property
     def size(self) -> int:
         """Numbers in a packed tick."""
-        return int(self.places["action"].stop)
+        return int(self.places["policy_action"].stop)
 
     def pack(self, into: Array, tick: Tick, moment: Moment) -> None:
         """Write a tick into `into` (size,); absent parts become NaN."""
@@ -163,6 +175,9 @@ class TickLayout(Model):
         step = None if tick.observation is None else tick.observation[-self.contract.observation_size :]
         into[self.places["observation"]] = _or_nan(step)
         into[self.places["action"]] = _or_nan(tick.action)
+        if self.operator:
+            into[self.places["actor"]] = np.nan if tick.actor is None else ACTORS.index(tick.actor)
+            into[self.places["policy_action"]] = _or_nan(tick.policy_action)
 
     def unpack(self, values: Array) -> TickRow:
         """A tick from its numbers.
@@ -193,7 +208,14 @@ class TickLayout(Model):
             command=np.array(values[self.places["command"]]) if sent else None,
             observation=np.array(values[self.places["observation"]]) if head["observed"] else None,
             action=np.array(values[self.places["action"]]) if head["acted"] else None,
+            actor=self._actor(values[self.places["actor"]]),
+            policy_action=_known(values[self.places["policy_action"]]),
         )
+
+    @staticmethod
+    def _actor(values: Array) -> Actor | None:
+        known = _known(values)
+        return None if known is None else ACTORS[int(known[0])]
 
     def _active(self, rules: tuple[str, ...]) -> list[bool]:
         names = {rule.partition(".")[0] for rule in rules}
@@ -202,6 +224,10 @@ class TickLayout(Model):
 
 def _or_nan(values: Array | None) -> Array | float:
     return np.nan if values is None else values
+
+
+def _known(values: Array) -> Array | None:
+    return np.array(values) if len(values) and not np.isnan(values).any() else None
 
 
 def parse_layout(text: str) -> TickLayout:

@@ -75,10 +75,10 @@ class Session:
 @pytest.fixture(scope="session")
 def ground(cube_scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Ground:
     """A scene, starts and a policy."""
-    from onestride.training.environments.registry import make
+    from onestride.training.environments.ogbench_cube import make_cube
 
     folder = tmp_path_factory.mktemp("ground")
-    environment, seeds, states = make(ENVIRONMENT), [31, 32, 33], []
+    environment, seeds, states = make_cube(ENVIRONMENT), [31, 32, 33], []
     for seed in seeds:
         environment.reset(seed=seed)
         states.append(environment.state())

@@ -29,6 +29,15 @@ def test_sessions_claim_different_domains_until_none_is_left(tmp_path, monkeypat
         assert again in range(1, 6)
 
 
+def test_a_session_may_want_one_domain_and_no_other(tmp_path):
+    with claim_domain(tmp_path, wanted=17) as domain:
+        assert domain == 17
+        with pytest.raises(OneStrideError, match="no free DDS domain: id 17 is locked"), claim_domain(tmp_path, 17):
+            pass
+    with pytest.raises(OneStrideError, match="domain from 1 to 100, got 101"), claim_domain(tmp_path, 101):
+        pass
+
+
 def test_a_killed_session_frees_its_domain(tmp_path, monkeypatch):
     monkeypatch.setattr(confinement, "DOMAINS", range(7, 8))
     holder = subprocess.Popen(

@@ -19,7 +19,7 @@ class Settings:
     """The parameters' values.
 
     Attributes:
-        policy: the exported ONNX file.
+        policy: the exported ONNX file; None where only a person acts.
         robot: robot description, an id or a YAML file.
         scene: folder with the MuJoCo model for kinematics.
         seed: noise seed of the first activation; the k-th after it uses `seed + k`.
@@ -29,9 +29,15 @@ class Settings:
         declared_peers: nodes that may subscribe to the command topics.
         declared_writers: nodes that may publish on them, besides this one.
         publish_ticks: publish every tick even while nobody listens.
+        contract: the contract of a demonstration, in place of a policy.
+        teleop: the device by which a person acts; empty without one.
+        teleop_mapping: YAML file of its sticks and buttons; None takes the defaults.
+        teleop_topic: of the device; empty takes the device's own.
+        teleop_buttons: topic of the joystick with the deadman.
+        teleop_stale: oldest message of the person that counts [s]; 0 takes the mapping's.
     """
 
-    policy: Path
+    policy: Path | None
     robot: str
     scene: Path
     seed: int
@@ -41,6 +47,12 @@ class Settings:
     declared_peers: tuple[str, ...]
     declared_writers: tuple[str, ...]
     publish_ticks: bool = False
+    contract: Path | None = None
+    teleop: str = ""
+    teleop_mapping: Path | None = None
+    teleop_topic: str = ""
+    teleop_buttons: str = "/joy"
+    teleop_stale: float = 0.0
 
 
 def declare(node: Node) -> None:
@@ -65,6 +77,13 @@ def declare(node: Node) -> None:
     one("declared_peers", list(READERS), "nodes that may subscribe to the command topics")
     one("declared_writers", [""], "nodes that may publish on the command topics besides this one")
     one("publish_ticks", False, "publish ~/ticks even while nobody listens")
+    one("contract", "", "JSON file with the contract of a demonstration, in place of a policy")
+    one("teleop", "", "device by which a person acts: joy, twist, leader; empty for none")
+    one("teleop_mapping", "", "YAML file: what sticks and buttons mean; empty for the defaults")
+    one("teleop_topic", "", "topic of that device; empty for /joy, /cmd_vel or /leader/joint_states")
+    one("teleop_buttons", "/joy", "sensor_msgs/Joy with the deadman and the other buttons")
+    stale = [FloatingPointRange(from_value=0.0, to_value=2.0)]
+    one("teleop_stale", 0.0, "oldest message that counts [s]; 0 takes the mapping's", floating_point_range=stale)
 
 
 def settings(node: Node) -> Settings:
@@ -77,11 +96,14 @@ def settings(node: Node) -> Settings:
     def value(name: str) -> Any:
         return node.get_parameter(name).value
 
-    for name in ("policy", "scene"):
+    def path(name: str) -> Path | None:
+        return Path(value(name)) if value(name) else None
+
+    for name in ("scene",) if value("contract") else ("policy", "scene"):
         if not value(name):
             raise OneStrideError(f"parameter {name}: expected a path, got none; start with -p {name}:=PATH")
     return Settings(
-        policy=Path(value("policy")),
+        policy=path("policy"),
         robot=value("robot"),
         scene=Path(value("scene")),
         seed=value("seed"),
@@ -91,4 +113,10 @@ def settings(node: Node) -> Settings:
         declared_peers=tuple(filter(None, value("declared_peers"))),
         declared_writers=tuple(filter(None, value("declared_writers"))),
         publish_ticks=value("publish_ticks"),
+        contract=path("contract"),
+        teleop=value("teleop"),
+        teleop_mapping=path("teleop_mapping"),
+        teleop_topic=value("teleop_topic"),
+        teleop_buttons=value("teleop_buttons"),
+        teleop_stale=value("teleop_stale"),
     )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from onestride.deploy.controller import Mode, Tick
-from onestride.deploy.runtime import Float32, PolicyRuntime
+from onestride.deploy.monitors import Reading
+from onestride.deploy.runtime import Float32, Images, PolicyRuntime
 from onestride.hardware.state import Array
 
 #: Samples a series keeps for its percentiles: 20 minutes of ticks at 200 Hz.
@@ -94,6 +96,7 @@ class Report:
         self.tick_ms, self.wakeup_ms, self.age_ms, self.policy_us = Series(), Series(), Series(), Series()
         self._control, self._policy = Rate(), Rate()
         self._counters: Counter[str] = Counter()
+        self._monitors: dict[str, dict[str, float | None]] = {}
         self.ticks = self.deadline_misses = self.activations = 0
         self._faults: list[str] = []
         self._stop_delay_ms: float | None = None
@@ -131,6 +134,13 @@ class Report:
         delay = (time.monotonic() - detected) * 1e3
         self._stop_delay_ms = round(max(delay, self._stop_delay_ms or 0.0), 4)
 
+    def watched(self, readings: Sequence[Reading]) -> None:
+        """Take the readings of an inference: the newest of each monitor, and a count of those above its threshold."""
+        for reading in readings:
+            self._counters[f"above_{reading.name}"] += reading.tripped
+            last = reading.value if np.isfinite(reading.value) else None
+            self._monitors[reading.name] = {"last": last, "threshold": reading.threshold}
+
     def absorb(self, counters: Counter[str]) -> None:
         """Keep the filters' counters of an activation and clear them."""
         self._counters.update(counters)
@@ -157,6 +167,7 @@ class Report:
             "policy_us": self.policy_us.summary(last),
             "intervention_rate": counters["interventions"] / certified if certified else None,
             "counters": dict(counters),
+            "monitors": dict(self._monitors),
             "faults": self._faults,
             "safe_stop_delay_ms": self._stop_delay_ms,
         }
@@ -171,10 +182,11 @@ class TimedPolicy(PolicyRuntime):
 
     report: Report | None = None
 
-    def infer(self, observation: Array) -> Float32:
+    def infer(self, observation: Array, images: Images | None = None) -> Float32:
         """The chunk (h, Da) for an observation (To * Do,)."""
         start = time.perf_counter()
-        chunk = super().infer(observation)
+        chunk = super().infer(observation, images)
         if self.report is not None:
             self.report.policy_us.add((time.perf_counter() - start) * 1e6)
+            self.report.watched(self.readings)
         return chunk

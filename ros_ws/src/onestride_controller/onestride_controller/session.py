@@ -10,19 +10,20 @@ from typing import Any
 from rclpy.node import Node
 
 from onestride.deploy.contract import Contract
-from onestride.deploy.controller import Controller, Mode
+from onestride.deploy.controller import Mode
 from onestride.deploy.kinematics import ForwardKinematics
-from onestride.deploy.runtime import ThreadedInference
 from onestride.deploy.terms import ObjectSource, ScalarSource
 from onestride.deploy.ticks import TickLayout
 from onestride.hardware.description import load_robot
 from onestride.hardware.errors import OneStrideError
 from onestride.hardware.scene import Scene
 from onestride_controller.commands import Commands
-from onestride_controller.control_thread import ControlThread
+from onestride_controller.control_thread import ControlThread, Source
 from onestride_controller.neighbours import Neighbours
+from onestride_controller.operators import Attended, OperatorTopics
 from onestride_controller.parameters import Settings
-from onestride_controller.report import RECENT, Report, TimedPolicy
+from onestride_controller.pilots import load_pilot
+from onestride_controller.report import RECENT, Report
 from onestride_controller.streams import Streams
 from onestride_controller.ticks import Ticks
 
@@ -50,30 +51,32 @@ class Session:
         _confined(settings)
         self._born = born
         robot = load_robot(settings.robot)
-        self._policy = TimedPolicy(settings.policy, nfe=settings.nfe, seed=settings.seed)
-        self._policy.report = self._report = report
+        self._report = report
         forward = ForwardKinematics.load(Scene.load(settings.scene).model_path, robot)
-        self._inference = ThreadedInference(self._policy)
+        self._pilot = load_pilot(settings, forward, report)
         try:
-            self.controller = Controller(
-                self._policy.contract, robot, forward, self._inference, soft_start=settings.soft_start
-            )
+            self.controller = self._pilot.controller(robot, forward, soft_start=settings.soft_start)
             self._neighbours = Neighbours(node, robot, settings.declared_peers, settings.declared_writers)
             self._neighbours.refuse_foreign(born, ours=0)
         except BaseException:
-            self._inference.close()
+            self._pilot.inference.close()
             raise
-        self._streams = Streams(node, robot, *_sources(self._policy.contract))
+        self._streams = Streams(node, robot, *_sources(self._pilot.contract))
+        self._source: Source = self._streams
+        self._person: OperatorTopics | None = None
+        if self._pilot.operator is not None:
+            self._person = OperatorTopics(node, self._pilot.operator, settings.teleop_topic, settings.teleop_buttons)
+            self._source = Attended(self._streams, self._person)
         self._commands = Commands(node, robot)
-        self._ticks = Ticks(node, TickLayout.of(self.controller, self._policy.sha256), always=settings.publish_ticks)
+        layout = TickLayout.of(self.controller, self._pilot.sha256, self._pilot.device)
+        self._ticks = Ticks(node, layout, always=settings.publish_ticks)
         self._thread: ControlThread | None = None
         self._stop_within = robot.safe_stop.completes_within + STOP_SLACK
 
     @property
     def policy(self) -> str:
-        """The policy in words."""
-        contract, sha256 = self._policy.contract, self._policy.sha256
-        return f"{contract.policy.name}, NFE {self._policy.nfe}, sha256 {sha256[:12]}"
+        """Who acts, in words."""
+        return str(self._pilot)
 
     @property
     def running(self) -> bool:
@@ -94,11 +97,12 @@ class Session:
         """
         self._neighbours.refuse_foreign(self._born, ours=1)
         now = self._first_samples()
+        self._refuse_nonsense(now)
         self.controller.activate(now, self._streams.measurement(), seed)
         self._report.begin()
         self._report.changed(Mode.ACTIVE)
         self._ticks.begin(seed)
-        self._thread = ControlThread(self.controller, self._streams, self._commands, self._report, self._ticks)
+        self._thread = ControlThread(self.controller, self._source, self._commands, self._report, self._ticks)
         self._thread.start()
 
     def _first_samples(self) -> float:
@@ -112,6 +116,14 @@ class Session:
                 missing = ", ".join(self._streams.missing)
                 raise OneStrideError(f"no sample within {FIRST_SAMPLES:g} s from: {missing}")
             time.sleep(0.002)
+
+    def _refuse_nonsense(self, now: float) -> None:
+        """Whoever is not heard yet will be; whoever is not understood must mend something."""
+        if self._person is None or self._pilot.operator is None:
+            return
+        self._person.poll(now)
+        if self._pilot.operator.misunderstood:
+            raise OneStrideError(f"the operator is not understood: {self._pilot.operator.misunderstood}")
 
     def deactivate(self) -> bool:
         """Bring the robot to rest and stop ticking; whether it came to rest in time."""
@@ -149,7 +161,14 @@ class Session:
 
     def summary(self) -> dict[str, Any]:
         """What the streams delivered."""
-        return {"policy_sha256": self._policy.sha256, "nfe": self._policy.nfe, "streams": self._streams.counts()}
+        pilot = self._pilot
+        found = {"policy_sha256": pilot.sha256, "nfe": pilot.nfe, "streams": self._streams.counts()}
+        if self._person is None:
+            return found
+        now = time.monotonic()
+        if not self.running:  # otherwise the control thread does
+            self._person.poll(now)
+        return {**found, "operator": self._person.summary(now)}
 
     @property
     def counters(self) -> Counter[str]:
@@ -159,8 +178,10 @@ class Session:
     def close(self) -> None:
         """Free the threads and the topics."""
         self.deactivate()
-        self._inference.close()
+        self._pilot.inference.close()
         self._streams.close()
+        if self._person is not None:
+            self._person.close()
         self._commands.close()
         self._ticks.close()
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ class SimulatedRun:
     """What to run.
 
     Attributes:
-        policy: exported policy file.
+        policy: exported policy file; None where only a person acts.
         robot: robot description, by id or file.
         scene: folder of an exported scene.
         episodes: how many.
@@ -28,9 +29,13 @@ class SimulatedRun:
         seed: of the policy's noise.
         film: file that takes the plant's configurations.
         record: folder that takes a journal of the episodes.
+        notes: kept with every recorded episode.
+        horizon: steps of an episode; None means the environment's own.
+        parameters: further ones of the controller.
+        domain: DDS domain; None means one that nobody has.
     """
 
-    policy: Path
+    policy: Path | None
     robot: str
     scene: Path
     episodes: int
@@ -40,6 +45,25 @@ class SimulatedRun:
     seed: int = 0
     film: Path | None = None
     record: Path | None = None
+    notes: str = ""
+    horizon: int | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    domain: int | None = None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What was started.
+
+    Attributes:
+        supervisor: drives it.
+        namespace: of every node.
+        confined: the environment variables of every process.
+    """
+
+    supervisor: Supervisor
+    namespace: str
+    confined: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -67,16 +91,29 @@ def run_simulated(run: SimulatedRun, progress: Callable[[EpisodeResult], None] |
     Raises:
         OneStrideError: a process died, refused, or did not answer; the message says which and why.
     """
+    with started(run) as stage:
+        episodes = []
+        for _ in range(run.episodes):
+            episodes.append(stage.supervisor.run_episode(record=run.record is not None))
+            if progress:
+                progress(episodes[-1])
+        return RobotTrials(episodes, stage.supervisor.report(), stage.confined["RMW_IMPLEMENTATION"])
+
+
+@contextmanager
+def started(run: SimulatedRun) -> Iterator[Stage]:
+    """Plant, configured controller and, where wanted, recorder, as long as the context lasts.
+
+    Raises:
+        OneStrideError: a process died, refused, or did not answer; the message says which and why.
+    """
     with ExitStack() as stack:
-        namespace, confined = unique_namespace(), simulated_environment(stack.enter_context(claim_domain()))
+        namespace = unique_namespace()
+        confined = simulated_environment(stack.enter_context(claim_domain(wanted=run.domain)))
         children = [
-            Child("onestride_plant", _plant(run, namespace), log=run.logs / "plant.log", environment=confined),
-            Child("onestride_controller", _node(run, namespace), log=run.logs / "node.log", environment=confined),
+            Child(module, arguments, log=run.logs / log, environment=confined)
+            for module, arguments, log in _modules(run, namespace)
         ]
-        if run.record is not None:
-            journals = _ros_arguments(namespace, {"directory": run.record.resolve()})
-            log = run.logs / "recorder.log"
-            children.append(Child("onestride_recorder", journals, log=log, environment=confined))
         for child in children:
             child.log.unlink(missing_ok=True)
             stack.enter_context(child)
@@ -85,12 +122,20 @@ def run_simulated(run: SimulatedRun, progress: Callable[[EpisodeResult], None] |
         supervisor.transition("configure")
         if run.record is not None:
             supervisor.wait_for_recorder()
-        episodes = []
-        for _ in range(run.episodes):
-            episodes.append(supervisor.run_episode(record=run.record is not None))
-            if progress:
-                progress(episodes[-1])
-        return RobotTrials(episodes, supervisor.report(), confined["RMW_IMPLEMENTATION"])
+        yield Stage(supervisor, namespace, confined)
+
+
+def _modules(run: SimulatedRun, namespace: str) -> list[tuple[str, list[str], str]]:
+    """Modules to start, with their command lines and logs."""
+    modules = [
+        ("onestride_plant", _plant(run, namespace), "plant.log"),
+        ("onestride_controller", _node(run, namespace), "node.log"),
+    ]
+    if run.record is None:
+        return modules
+    notes = {"notes": json.dumps(run.notes)} if run.notes else {}
+    journals = _ros_arguments(namespace, {"directory": run.record.resolve(), **notes})
+    return [*modules, ("onestride_recorder", journals, "recorder.log")]
 
 
 def _check(children: list[Child]) -> None:
@@ -100,13 +145,15 @@ def _check(children: list[Child]) -> None:
 
 def _plant(run: SimulatedRun, namespace: str) -> list[str]:
     options = {"--scene": run.scene, "--robot": run.robot, "--starts": run.starts, "--record": run.film}
+    options |= {"--horizon": run.horizon}
     given = (str(part) for name, value in options.items() if value is not None for part in (name, value))
     return [*given, *_ros_arguments(namespace, {})]
 
 
 def _node(run: SimulatedRun, namespace: str) -> list[str]:
-    parameters = {"policy": run.policy.resolve(), "robot": run.robot, "scene": run.scene, "seed": run.seed}
-    return _ros_arguments(namespace, parameters | ({"nfe": run.nfe} if run.nfe else {}))
+    parameters = {"robot": run.robot, "scene": run.scene, "seed": run.seed, **run.parameters}
+    policy = {"policy": run.policy.resolve()} if run.policy else {}
+    return _ros_arguments(namespace, {**policy, **parameters, **({"nfe": run.nfe} if run.nfe else {})})
 
 
 def _ros_arguments(namespace: str, parameters: dict[str, Any]) -> list[str]:

@@ -102,6 +102,10 @@ class Supervisor:
     def _on_status(self, message: Any) -> None:
         self.status = json.loads(message.data)
 
+    def check_alive(self) -> None:
+        """Raise if a process that is waited for has died."""
+        self._alive()
+
     def spin(self, duration: float) -> None:
         """Listen for `duration` [s]."""
         deadline = time.monotonic() + duration
@@ -215,7 +219,7 @@ class Supervisor:
         self.transition("deactivate")
         if record:
             self._keep(progress["success"])
-        fault = self._clear_fault()
+        fault = self.clear_fault()
         return EpisodeResult(
             episode=progress["episode"],
             seed=progress["seed"],
@@ -242,7 +246,8 @@ class Supervisor:
             self._alive()
             self.spin(POLL_PERIOD)
 
-    def _clear_fault(self) -> str:
+    def clear_fault(self) -> str:
+        """Why the controller faulted, and have it rearmed; empty if it did not."""
         found = self.report()
         if found["mode"] != "fault":
             return ""

@@ -72,6 +72,7 @@ def arguments(command_line: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--robot", default="ur5e_2f85", help="robot description: an id or a YAML file")
     parser.add_argument("--starts", type=Path, help="episode starts; without them every episode begins at the default")
     parser.add_argument("--publish-rate", type=float, default=PUBLISH_RATE, help="of all readings [Hz]")
+    parser.add_argument("--horizon", type=int, help="steps of an episode; default the environment's own")
     parser.add_argument("--record", type=Path, help="keep configurations for a film in this .npz file")
     return parser.parse_args(list(command_line))
 
@@ -82,7 +83,7 @@ def run(options: argparse.Namespace, stopping: threading.Event) -> None:
     Raises:
         OneStrideError: the scene, the robot, the starts or the rate is refused.
     """
-    plant = Plant(Scene.load(options.scene), load_robot(options.robot))
+    plant = Plant(_scene(options), load_robot(options.robot))
     starts = None if options.starts is None else load_starts(options.starts)
     film = None if options.record is None else Film(options.record)
     simulation = Simulation(plant, starts, film)
@@ -95,6 +96,15 @@ def run(options: argparse.Namespace, stopping: threading.Event) -> None:
     node.destroy_node()
     if film is not None:
         film.write()
+
+
+def _scene(options: argparse.Namespace) -> Scene:
+    scene = Scene.load(options.scene)
+    if options.horizon is None:
+        return scene
+    if options.horizon < 1:
+        raise OneStrideError(f"--horizon: expected at least 1 step, got {options.horizon}")
+    return Scene(scene.folder, scene.description.model_copy(update={"horizon": options.horizon}))
 
 
 def steps_between(rate: float, timestep: float) -> int:

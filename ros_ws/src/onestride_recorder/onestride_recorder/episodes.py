@@ -85,7 +85,8 @@ class Episodes:
     def _origin(self) -> dict[str, Any]:
         contract = self.layout.contract
         task = {"task": contract.environment} if contract.environment else {}
-        return {**task, "policy": contract.policy.name, "policy_sha256": self.layout.policy_sha256}
+        operated = {"teleop": self.layout.operator} if self.layout.operator else {}
+        return {**task, **operated, "policy": contract.policy.name, "policy_sha256": self.layout.policy_sha256}
 
     def stop(self, incomplete: tuple[str, ...] = ()) -> dict[str, Any]:
         """End the running episode.
@@ -101,6 +102,8 @@ class Episodes:
         seeds = list(steps.activations.values())
         said: dict[str, Any] = {"seed": seeds[0]} if seeds else {}
         said["faulted"] = self._faulted
+        if steps.actors:
+            said["actors"] = dict(steps.actors)
         if not_taken := self._around.not_taken():
             said["not_taken"] = not_taken
         episode = recorder.stop(said, incomplete=(*incomplete, *self._missing()))
