@@ -17,8 +17,7 @@ from onestride.datasets.provenance import Provenance
 from onestride.datasets.schema import Episode, Feature, Schema, synthetic_clock
 from onestride.datasets.store import Store
 from onestride.hardware.errors import OneStrideError
-from onestride.training.environments.ogbench_cube import CubeEnvironment
-from onestride.training.environments.registry import make
+from onestride.training.environments.ogbench_cube import CubeEnvironment, make_cube
 
 COMMAND = "collect"
 
@@ -82,7 +81,7 @@ def collect(
     """
     if episodes < 1 or not 0 <= collection.noise < np.inf:
         raise OneStrideError(f"expected episodes >= 1 and noise >= 0, got {episodes} and {collection.noise}")
-    environment = make(collection.env)
+    environment = make_cube(collection.env)
     try:
         store = _open(collection, environment, Path(path))
         reused, failures = store.num_episodes, 0
@@ -101,7 +100,7 @@ def _roll(
     progress: Callable[[int, int], None] | None,
 ) -> int:
     """Attempt seeds until the store is full; the number of failures. What was rolled is kept on Ctrl-C."""
-    seed, count, steps, failures = _next_seed(collection, store), store.num_episodes, store.num_steps, 0
+    seed, count, steps, failures = next_seed(store, collection.seed), store.num_episodes, store.num_steps, 0
     with store.writer() as writer:
         while count < episodes:
             episode = rollout(environment, collection.oracle, collection.noise, seed)
@@ -119,9 +118,10 @@ def _roll(
     return failures
 
 
-def _next_seed(collection: Collection, store: Store) -> int:
+def next_seed(store: Store, first: int) -> int:
+    """The seed after those of a store's episodes; `first` for an empty one."""
     seeds = [int(episode.attributes["seed"]) for episode in store.episodes]  # type: ignore[arg-type]
-    return max(seeds, default=collection.seed - 1) + 1
+    return max(seeds, default=first - 1) + 1
 
 
 def rollout(environment: CubeEnvironment, oracle_name: str, noise: float, seed: int) -> Episode:
@@ -134,9 +134,10 @@ def rollout(environment: CubeEnvironment, oracle_name: str, noise: float, seed: 
         data, clean = environment.inner.data, oracle.act()
         executed = np.clip(clean + noise * rng.standard_normal(clean.shape), -1.0, 1.0).astype(np.float32)
         before = {"observation": observation, "state.qpos": data.qpos.copy(), "state.qvel": data.qvel.copy()}
-        observation, reward, solved, cut = environment.step(executed.astype(np.float64))
-        step = before | {"action": clean, "action_executed": executed, "reward": reward, "terminal": solved}
-        for name, value in step.items():
+        step = environment.step(executed.astype(np.float64))
+        observation, solved, cut = step.observation, step.success, step.cut
+        row = before | {"action": clean, "action_executed": executed, "reward": step.reward, "terminal": step.terminal}
+        for name, value in row.items():
             rows[name].append(value)
     return _episode(environment, rows, observation, seed, solved)
 
@@ -173,15 +174,24 @@ def _features(environment: CubeEnvironment) -> tuple[Feature, ...]:
     )
 
 
+def continued(path: Path, command: str, wanted: dict[str, Any]) -> Store | None:
+    """The store at a path, if it holds what is wanted; None where nothing is.
+
+    Raises:
+        OneStrideError: it holds something else.
+    """
+    if not path.exists():
+        return None
+    store = Store.open(path)
+    if store.provenance.command != command or store.provenance.extra.get("collection") != wanted:
+        found = store.provenance.extra.get("collection", store.provenance.command)
+        raise OneStrideError(f"{path} holds another collection: expected {wanted}, got {found}; choose another path")
+    return store
+
+
 def _open(collection: Collection, environment: CubeEnvironment, path: Path) -> Store:
     wanted = asdict(collection)
-    if path.exists():
-        store = Store.open(path)
-        if store.provenance.command != COMMAND or store.provenance.extra.get("collection") != wanted:
-            found = store.provenance.extra.get("collection", store.provenance.command)
-            raise OneStrideError(
-                f"{path} holds another collection: expected {wanted}, got {found}; choose another path"
-            )
+    if (store := continued(path, COMMAND, wanted)) is not None:
         return store
     environment.reset(collection.seed)
     schema = Schema(

@@ -1,10 +1,83 @@
-"""What a policy sees and does in an environment, in the contract's terms."""
+"""What every environment offers to the loop, and what a policy sees and does in it, in the contract's terms."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from onestride.deploy.terms import ActionTerm, IncrementKinematics, ObservationTerm
+
+Array = NDArray[np.floating[Any]]
+
+
+class Step(NamedTuple):
+    """What one action led to."""
+
+    observation: Array
+    """After the action (Do,)."""
+    reward: float
+    terminal: bool
+    """The task ended here: no value lies beyond (mask 0)."""
+    cut: bool
+    """Ended by time alone: the value goes on."""
+    success: bool
+    """The environment's official measure, at this step."""
+    cost: float = 0.0
+    """Of safe reinforcement learning; 0 where the environment states none."""
+
+
+class Environment(Protocol):
+    """One task. `reset(seed)` and the same actions give the same episode to the bit, whatever ran before."""
+
+    @property
+    def name(self) -> str:
+        """Canonical id, `ogbench/cube-double-singletask-task3-v0` or `robomimic/Lift`."""
+        ...
+
+    @property
+    def source(self) -> str:
+        """Package and version that define the environment."""
+        ...
+
+    @property
+    def horizon(self) -> int:
+        """Steps before an episode is cut."""
+        ...
+
+    @property
+    def observation_dim(self) -> int:
+        """Size of an observation (Do)."""
+        ...
+
+    @property
+    def action_dim(self) -> int:
+        """Size of an action (Da); every element lies in [-1, 1]."""
+        ...
+
+    @property
+    def policy_rate(self) -> float:
+        """Environment steps per second [Hz]."""
+        ...
+
+    @property
+    def interface(self) -> Interface | None:
+        """Observation and action in robot terms; None where that is not stated."""
+        ...
+
+    def reset(self, seed: int) -> Array:
+        """Start the episode of `seed` and return its first observation (Do,)."""
+        ...
+
+    def step(self, action: Array) -> Step:
+        """Take one action (Da,) in [-1, 1]."""
+        ...
+
+    def close(self) -> None:
+        """Free the simulation."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,7 @@ from onestride.hardware.scene import (
     save_starts,
     scene_folder,
 )
-from onestride.training.environments.ogbench_cube import CubeEnvironment
-from onestride.training.environments.registry import make
+from onestride.training.environments.ogbench_cube import CubeEnvironment, make_cube
 
 MODEL_FILE = "scene.xml"
 SUCCESS_DISTANCE = 0.04  # [m], `CubeEnv._compute_successes`
@@ -49,7 +48,7 @@ def export_scene(environment: CubeEnvironment, folder: Path | None = None) -> Sc
 
 def prepare_scene(name: str, starts: int = 20, seed: int = 1_000_000) -> Scene:
     """Export the scene of an environment by name, with the starts of `starts` episodes from `seed` on."""
-    environment = make(name)
+    environment = make_cube(name)
     try:
         scene = export_scene(environment)
         seeds, states = list(range(seed, seed + starts)), []
