@@ -8,20 +8,22 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from onestride.policies.policy import MeanFlowPolicy
+from onestride.policies.policy import ChunkFlow, ChunkPolicy
+from onestride.policies.selection import BestOfN
 
 
 class Exportable(nn.Module):
     """One output per number of network evaluations; all share the same weights.
 
-    Noise is an input, so the caller owns the randomness and a recording can be replayed exactly.
+    Noise is an input, so the caller owns the randomness and a recording can be replayed exactly. Where candidates
+    are ranked, the critic is part of the graph.
 
     Attributes:
         policy: A copy of the policy, in evaluation mode, on the CPU.
         nfe: Network evaluations of each output, in the outputs' order.
     """
 
-    def __init__(self, policy: MeanFlowPolicy, nfe: Sequence[int] = (1, 2, 4)) -> None:
+    def __init__(self, policy: ChunkPolicy[ChunkFlow] | BestOfN, nfe: Sequence[int] = (1, 2, 4)) -> None:
         """Copy ``policy``.
 
         Raises:
@@ -39,14 +41,21 @@ class Exportable(nn.Module):
 
         Args:
             observation: (1, To * Do) float32, dataset units.
-            noise: (1, h, Da) float32, standard normal.
+            noise: (N, h, Da) float32, standard normal, a row for each candidate.
 
         Returns:
             For each entry of ``nfe``: (1, h, Da) float32, dataset units, inside the action box.
         """
         return tuple(self.policy.act(observation, noise, nfe) for nfe in self.nfe)
 
+    def near_best(self, observation: torch.Tensor, noise: torch.Tensor, slack: float) -> tuple[torch.Tensor, ...]:
+        """Per entry of ``nfe`` the chunks (M, h, Da) between which rounding may decide; M = 1 without a ranking."""
+        if isinstance(self.policy, BestOfN):
+            return tuple(self.policy.near_best(observation, noise, nfe, slack) for nfe in self.nfe)
+        return self.forward(observation, noise)
+
     def example_inputs(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Zero inputs of the right shapes, for tracing."""
         flow = self.policy.flow
-        return torch.zeros(1, flow.observation_dim), torch.zeros(1, flow.horizon, flow.action_dim)
+        noise = torch.zeros(self.policy.candidates, flow.horizon, flow.action_dim)
+        return torch.zeros(1, flow.observation_dim), noise

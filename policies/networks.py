@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
 from torch import nn
 
+from onestride.policies import products
+
+
+class Linear(nn.Linear):
+    """A linear layer whose product is :func:`onestride.policies.products.linear`."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Map (..., in) to (..., out)."""
+        return products.linear(input, self.weight, self.bias)
+
 
 class MLP(nn.Module):
-    """Linear layers with GELU between them; the last layer is linear.
+    """Linear layers with an activation between them; the last layer is linear.
 
-    GELU because a mean-flow map is differentiated along its own trajectory: with a kinked activation
-    du/dt would jump from batch to batch.
+    GELU unless asked otherwise, because a mean-flow map is differentiated along its own trajectory: with a kinked
+    activation du/dt would jump from batch to batch. ReLU is cheaper where nothing is differentiated that way.
     """
 
-    def __init__(self, input_dim: int, hidden: Sequence[int], output_dim: int) -> None:
+    def __init__(
+        self, input_dim: int, hidden: Sequence[int], output_dim: int, *, activation: Callable[[], nn.Module] = nn.GELU
+    ) -> None:
         """Build the layers.
 
         Args:
             input_dim: Size of the last axis of the input.
             hidden: Width of each hidden layer, at least one.
             output_dim: Size of the last axis of the output.
+            activation: Makes the module between two layers.
 
         Raises:
             ValueError: A size is not positive, or no hidden layer is given.
@@ -33,10 +46,30 @@ class MLP(nn.Module):
         widths = [input_dim, *hidden]
         layers: list[nn.Module] = []
         for fan_in, fan_out in pairwise(widths):
-            layers += [nn.Linear(fan_in, fan_out), nn.GELU()]
-        self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], output_dim))
+            layers += [Linear(fan_in, fan_out), activation()]
+        self.layers = nn.Sequential(*layers, Linear(widths[-1], output_dim))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (..., input_dim) to (..., output_dim)."""
         output: torch.Tensor = self.layers(x)
         return output
+
+    def tangent(self, x: torch.Tensor, dx: torch.Tensor) -> torch.Tensor:
+        """The derivative of the output along dx: a Jacobian-vector product, (R, input_dim) twice -> (R, output_dim).
+
+        Value and tangent go through each layer in one product. For GELU only, and without gradient.
+
+        Raises:
+            TypeError: Another activation.
+        """
+        rows = len(x)
+        with torch.no_grad():
+            for layer in self.layers:
+                if isinstance(layer, nn.Linear):
+                    both = products.linear(torch.cat([x, dx]), layer.weight)
+                    x, dx = both[:rows] + layer.bias, both[rows:]
+                elif isinstance(layer, nn.GELU):
+                    x, dx = layer(x), torch.ops.aten.gelu_backward(dx, x, approximate=layer.approximate)
+                else:
+                    raise TypeError(f"expected GELU between the layers, got {type(layer).__name__}")
+        return dx

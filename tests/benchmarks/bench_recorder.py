@@ -295,14 +295,14 @@ def _control(namespace: str, environment: dict[str, str], folder: Path) -> Itera
     from onestride.deploy.ticks import TickLayout
     from onestride.hardware.description import load_robot
     from onestride.hardware.plant import Plant
-    from onestride.training.environments.registry import make
+    from onestride.training.environments.ogbench_cube import make_cube
     from onestride.training.environments.scenes import export_scene
     from onestride_controller.commands import Commands
     from onestride_controller.control_thread import ControlThread
     from onestride_controller.report import Report
     from onestride_controller.ticks import Ticks
 
-    made = make(ENVIRONMENT)
+    made = make_cube(ENVIRONMENT)
     scene, robot = export_scene(made, folder / "scene"), load_robot("ur5e_2f85")
     made.close()
     policy, context = PolicyRuntime(write_policy(folder / "policy.onnx")), Context()

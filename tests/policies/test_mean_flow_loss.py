@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import shutil
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from onestride.policies.mean_flow import (
     WEIGHT_FLOOR,
@@ -18,6 +21,8 @@ from onestride.policies.mean_flow import (
     integrate,
     mean_flow_loss,
 )
+from onestride.policies.networks import MLP
+from onestride.policies.products import fast_products
 
 S, H, D = 3, 2, 2
 
@@ -54,6 +59,50 @@ def test_target_matches_finite_differences() -> None:
     assert not target.requires_grad
     torch.testing.assert_close(target, numeric, rtol=0, atol=1e-8)
     assert (target - v)[:32].abs().max() > 1e-3  # the correction is not negligible where r < t
+
+
+def test_the_derivative_is_the_jacobian_vector_product() -> None:
+    """The products spelled out, torch's own JVP, the same compiled, and central differences agree."""
+    flow = network()
+    s, a, e, t, r = problem(64)
+    v, step = e - a, 1e-6
+    z = a + t * v
+
+    def product(z: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        # The JVP is inside what is compiled: tangents do not pass its border.
+        return torch.func.jvp(lambda z_, t_: flow(z_, t_, r, s), (z, t), (v, torch.ones_like(t)))[1]
+
+    with torch.no_grad():
+        numeric = (flow(z + step * v, t + step, r, s) - flow(z - step * v, t - step, r, s)) / (2 * step)
+        eager = product(z, t)
+    torch.testing.assert_close(flow.derivative(z, t, r, s, v), eager, rtol=0, atol=1e-12)
+    torch.testing.assert_close(eager, numeric, rtol=0, atol=1e-7)
+    assert eager.abs().max() > 1e-2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_the_compiled_target_is_the_eager_one() -> None:
+    flow = network()
+    s, a, e, t, r = problem(64)
+    v = e - a
+    arguments = (a + t * v, t, r, s, v)
+    compiled = torch.compile(functools.partial(average_velocity_target, flow))
+    torch.testing.assert_close(compiled(*arguments), average_velocity_target(flow, *arguments), rtol=0, atol=1e-10)
+
+
+def test_fast_products_give_the_same_target() -> None:
+    flow = network().float()
+    s, a, e, t, r = (x.float() for x in problem(64))
+    arguments = (a + t * (e - a), t, r, s, e - a)
+    plain = average_velocity_target(flow, *arguments)
+    with fast_products():
+        torch.testing.assert_close(average_velocity_target(flow, *arguments), plain, rtol=0, atol=1e-5)
+
+
+def test_only_smooth_networks_have_a_tangent() -> None:
+    with pytest.raises(TypeError, match="expected GELU between the layers, got ReLU"):
+        MLP(2, (8,), 1, activation=nn.ReLU).tangent(torch.zeros(1, 2), torch.zeros(1, 2))
 
 
 def test_the_exact_average_velocity_is_a_fixed_point() -> None:
@@ -177,6 +226,23 @@ def test_times_are_sorted_and_half_are_equal() -> None:
     assert torch.equal(r[2000:], t[2000:])
     # The larger of two draws of N(-0.4, 1) has the median Phi^-1(sqrt(1/2)) - 0.4 = 0.1449; 4001 draws: +-0.02.
     assert torch.logit(t).median().item() == pytest.approx(0.1449, abs=0.06)
+
+
+def test_uniform_times() -> None:
+    """The larger of two uniform draws has the mean 2/3, the smaller one 1/3; 4000 draws: +-0.004."""
+    t, r = draw_times(8000, law="uniform", generator=torch.Generator().manual_seed(0))
+    assert t[:4000].mean().item() == pytest.approx(2 / 3, abs=0.015)
+    assert r[:4000].mean().item() == pytest.approx(1 / 3, abs=0.015)
+    assert (r[:4000] < t[:4000]).all() and torch.equal(r[4000:], t[4000:])
+
+
+def test_times_to_the_data() -> None:
+    """All the way to r = 0 in the first half, from anywhere; r = t in the second."""
+    t, r = draw_times(8000, law="to_data", generator=torch.Generator().manual_seed(0))
+    assert (r[:4000] == 0).all() and torch.equal(r[4000:], t[4000:])
+    for half in (t[:4000], t[4000:]):
+        assert half.mean().item() == pytest.approx(0.5, abs=0.02)
+        assert half.var().item() == pytest.approx(1 / 12, abs=0.005)
 
 
 def test_a_share_of_the_times_is_where_one_step_acting_evaluates() -> None:

@@ -10,17 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onestride.policies.exportable import Exportable
+from onestride.policies.mean_flow import MeanFlow
 from onestride.policies.normaliser import Affine
-from onestride.policies.policy import MeanFlowPolicy
+from onestride.policies.policy import ChunkPolicy
 
 S, H, D = 6, 3, 2
 LOW, HIGH = torch.tensor([-2.0, 0.5]), torch.tensor([4.0, 0.75])
 
 
-def policy(seed: int = 0) -> MeanFlowPolicy:
+def policy(seed: int = 0) -> ChunkPolicy[MeanFlow]:
     torch.manual_seed(seed)
     observation = Affine.standardise(torch.arange(6.0), torch.arange(6.0))  # the first element is constant
-    return MeanFlowPolicy(observation, Affine.unit_box(LOW, HIGH), horizon=H, hidden=(32, 32))
+    return ChunkPolicy(observation, Affine.unit_box(LOW, HIGH), MeanFlow(S, H, D, (32, 32)))
 
 
 @settings(max_examples=20, deadline=None)
@@ -46,20 +47,21 @@ def test_one_step_is_noise_minus_average_velocity() -> None:
         torch.testing.assert_close(mine.act(observation, noise), expected, rtol=0, atol=1e-6)
 
 
-def test_loss_is_on_normalised_values() -> None:
+def test_acting_is_generating_on_normalised_values() -> None:
     mine = policy()
     g = torch.Generator().manual_seed(2)
-    observations, valid = torch.randn(8, 2, S // 2, generator=g), torch.ones(8, H)
-    unit = torch.rand(8, H, D, generator=g) * 2 - 1
-    outside, _ = mine.loss(observations, mine.action.inverse(unit), valid, generator=torch.Generator().manual_seed(1))
-    s = mine.observation(observations.flatten(1))
-    inside, _ = mine.flow.loss(s, unit, valid, generator=torch.Generator().manual_seed(1))
-    torch.testing.assert_close(outside, inside)
+    observations, noise = torch.randn(8, 2, S // 2, generator=g), torch.randn(8, H, D, generator=g)
+    with torch.no_grad():
+        s = mine.condition(observations)
+        assert torch.equal(s, mine.observation(observations.flatten(1)))
+        chunks = mine.generate(s, noise)
+        assert chunks.abs().max() == 1.0  # some of them were clipped
+        torch.testing.assert_close(mine.to_dataset(chunks), mine.act(observations.flatten(1), noise))
 
 
 def test_the_box_travels_in_the_state() -> None:
     source = policy(0)
-    target = MeanFlowPolicy(Affine.identity(S), Affine.identity(D), horizon=H, hidden=(32, 32))
+    target = ChunkPolicy(Affine.identity(S), Affine.identity(D), MeanFlow(S, H, D, (32, 32)))
     assert target.low.tolist() == [-1, -1] and target.high.tolist() == [1, 1]
     target.load_state_dict(source.state_dict())
     torch.testing.assert_close(target.low, LOW)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias
 
 from onestride.hardware.errors import OneStrideError, unknown
 
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
     from onestride.policies.normaliser import Affine
     from onestride.training.agents.state import AgentState
+
+
+Normalise: TypeAlias = Literal["standardise", "none"]
+"""Observations to zero mean and unit deviation of the data, or as they are."""
 
 
 class AgentConfig(Protocol):
@@ -48,6 +52,16 @@ class AgentConfig(Protocol):
         """Windows per gradient step."""
         ...
 
+    @property
+    def candidates(self) -> int:
+        """Chunks N drawn and ranked by the critic when acting; 1 = none is ranked."""
+        ...
+
+    @property
+    def normalise(self) -> Normalise:
+        """What the observation's normaliser is made of."""
+        ...
+
 
 class Agent(Protocol):
     """What can be trained, saved, asked to act, and exported."""
@@ -57,16 +71,32 @@ class Agent(Protocol):
         """The settings."""
         ...
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Batch keys beyond those of imitation: observations, actions, valid; a plain attribute of the class does.
+
+        ``("rewards",)`` asks for all outcomes: rewards, masks, terminals and next_observations.
+        """
+        ...
+
     def update(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """One gradient step on a batch on the agent's device; scalar metrics, keyed ``actor/...``."""
+        """One gradient step of critic and actor on a batch on the agent's device.
+
+        Returns:
+            Scalar metrics, keyed ``actor/...``, ``critic/...`` or ``multiplier/...``; not looked at, so that a loss
+            that is not finite shows here.
+        """
         ...
 
     def act(self, observation: torch.Tensor, noise: torch.Tensor, nfe: int = 1) -> torch.Tensor:
-        """From (B, To * Do) and noise (B, h, Da) to chunks (B, h, Da), in dataset units."""
+        """From (B, To * Do) and noise (B * N, h, Da), N = ``config.candidates``, to chunks (B, h, Da).
+
+        All in dataset units. Noise of zeros is the mode of a Gaussian policy.
+        """
         ...
 
     def as_exportable(self, nfe: Sequence[int] | None = None) -> torch.nn.Module:
-        """The acting policy as a function of (observation, noise), a copy on the CPU."""
+        """The acting policy, a copy on the CPU: observation (1, To * Do), noise (N, h, Da) -> chunks (1, h, Da)."""
         ...
 
     def begin_from(self, state: AgentState) -> None:
@@ -88,14 +118,17 @@ class AgentClass(Protocol):
     def __call__(
         self,
         config: Any,
-        observation: Affine,
+        observation: Any,
         action: Affine,
         *,
         steps: int,
         seed: int,
         device: torch.device | str = "cpu",
     ) -> Agent:
-        """Build it around its normalisers, over ``steps`` gradient steps, from ``seed``."""
+        """Build it around its normalisers, over ``steps`` gradient steps, from ``seed``.
+
+        ``observation`` is an ``Affine``, or with pictures an ``Observer``: see :mod:`onestride.policies.conditioning`.
+        """
         ...
 
 
@@ -112,7 +145,100 @@ def _mvp() -> AgentEntry:
     return AgentEntry(MVPConfig, MVPAgent)
 
 
-AGENTS: dict[str, Callable[[], AgentEntry]] = {"mvp": _mvp}
+def _bc_flow() -> AgentEntry:
+    from onestride.training.agents.bc_flow import BCFlowAgent, BCFlowConfig
+
+    return AgentEntry(BCFlowConfig, BCFlowAgent)
+
+
+def _qc() -> AgentEntry:
+    from onestride.training.agents.qc import QCAgent, QCConfig
+
+    return AgentEntry(QCConfig, QCAgent)
+
+
+def _bfn() -> AgentEntry:
+    from onestride.training.agents.qc import BFNConfig, QCAgent
+
+    return AgentEntry(BFNConfig, QCAgent)
+
+
+def _fql() -> AgentEntry:
+    from onestride.training.agents.fql import FQLAgent, FQLConfig
+
+    return AgentEntry(FQLConfig, FQLAgent)
+
+
+def _qc_fql() -> AgentEntry:
+    from onestride.training.agents.fql import FQLAgent, QCFQLConfig
+
+    return AgentEntry(QCFQLConfig, FQLAgent)
+
+
+def _fmq() -> AgentEntry:
+    from onestride.training.agents.fmq import FMQAgent, FMQConfig
+
+    return AgentEntry(FMQConfig, FMQAgent)
+
+
+def _sac() -> AgentEntry:
+    from onestride.training.agents.sac import SACAgent, SACConfig
+
+    return AgentEntry(SACConfig, SACAgent)
+
+
+def _rlpd() -> AgentEntry:
+    from onestride.training.agents.rlpd import RLPDAgent, RLPDConfig
+
+    return AgentEntry(RLPDConfig, RLPDAgent)
+
+
+def _dsact() -> AgentEntry:
+    from onestride.training.agents.dsact import DSACTAgent, DSACTConfig
+
+    return AgentEntry(DSACTConfig, DSACTAgent)
+
+
+def _sac_lag() -> AgentEntry:
+    from onestride.training.agents.sac_lag import SACLagAgent, SACLagConfig
+
+    return AgentEntry(SACLagConfig, SACLagAgent)
+
+
+def _fac() -> AgentEntry:
+    from onestride.training.agents.fac import FACAgent, FACConfig
+
+    return AgentEntry(FACConfig, FACAgent)
+
+
+def _sac_alam() -> AgentEntry:
+    from onestride.training.agents.sac_alam import SACALaMAgent, SACALaMConfig
+
+    return AgentEntry(SACALaMConfig, SACALaMAgent)
+
+
+def _iql() -> AgentEntry:
+    from onestride.training.agents.iql import IQLAgent, IQLConfig
+
+    return AgentEntry(IQLConfig, IQLAgent)
+
+
+AGENTS: dict[str, Callable[[], AgentEntry]] = {
+    "mvp": _mvp,
+    "bc_flow": _bc_flow,
+    "qc": _qc,
+    "bfn": _bfn,
+    "fql": _fql,
+    "qc_fql": _qc_fql,
+    "fmq": _fmq,
+    "sac": _sac,
+    "rlpd": _rlpd,
+    "dsact": _dsact,
+    "sac_lag": _sac_lag,
+    "fac": _fac,
+    "sac_alam": _sac_alam,
+    "iql": _iql,
+}
 """Name on the command line -> its loader, which imports torch only when that agent is asked for."""
 
 

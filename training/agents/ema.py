@@ -27,13 +27,12 @@ class EMA(Generic[M]):
         self.module: M = copy.deepcopy(module).requires_grad_(False)
         self.updates = 0
         self._decay = decay
-        self._averages = list(self.module.parameters())
-        self._sources = list(module.parameters())
+        self._averages: list[torch.Tensor] = list(self.module.parameters())
+        self._sources: list[torch.Tensor] = list(module.parameters())
 
     @torch.no_grad()
     def update(self) -> None:
         """Move the copy toward the module's present parameters."""
         decay = min(self._decay, (1 + self.updates) / (10 + self.updates))
-        for average, source in zip(self._averages, self._sources, strict=True):
-            average.lerp_(source, 1 - decay)
+        torch._foreach_lerp_(self._averages, self._sources, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
         self.updates += 1
