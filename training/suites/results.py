@@ -1,0 +1,134 @@
+"""What the cells of a suite gave: one JSON file, rewritten whole at each cell that ends."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onestride.datasets.provenance import git_commit
+from onestride.hardware.durable import write_atomic
+from onestride.hardware.errors import OneStrideError
+from onestride.training.evaluations import Row, read_evaluations
+from onestride.training.report import wilson
+from onestride.training.suites.cells import Cell
+
+Entry = dict[str, Any]
+
+FORMAT = 1
+_SHOWN = ("step", "success", "return", "cost", "length")
+
+
+class Results:
+    """The results file of a suite.
+
+    Attributes:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> list[Entry]:
+        """Every cell that was run; none where there is no file.
+
+        Raises:
+            OneStrideError: Not such a file.
+        """
+        if not self.path.exists():
+            return []
+        try:
+            content = json.loads(self.path.read_bytes())
+            if content["format"] != FORMAT:
+                raise OneStrideError(f"{self.path}: expected format {FORMAT}, got {content['format']}")
+            return list(content["cells"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise OneStrideError(f"{self.path}: expected the results of a suite, got: {error}") from error
+
+    def put(self, entry: Entry) -> None:
+        """Add a cell, or replace what an earlier run of it gave; safe beside other processes."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(self.path):
+            others = [one for one in self.read() if key(one) != key(entry)]
+            cells = sorted([*others, entry], key=key)
+            text = json.dumps({"format": FORMAT, "cells": cells}, indent=1, ensure_ascii=False) + "\n"
+            write_atomic(self.path, text.encode(), self.path.parent)
+
+
+def key(entry: Mapping[str, Any]) -> tuple[str, str, str, int]:
+    """What tells a cell from all others of its suite."""
+    return entry["scale"], entry["task"], entry["agent"], entry["seed"]
+
+
+def entry(cell: Cell, scale: str, trained: Mapping[str, Any], run: Path, singles: Mapping[int, Row]) -> Entry:
+    """The record of a cell that has ended.
+
+    Args:
+        cell: The cell.
+        scale: Of the suite.
+        trained: What `train --json` said.
+        run: Its run directory.
+        singles: Number of candidates -> the evaluation of the last weights with so many.
+    """
+    rows = read_evaluations(run / "evaluations.csv")
+    online = trained["environment_steps"]
+    offline = _at(rows, trained["steps"] - online)
+    last = _at(rows, trained["steps"]) if online else None
+    return {
+        "scale": scale,
+        "task": cell.task,
+        "agent": cell.agent,
+        "seed": cell.seed,
+        "command": shlex.join(["onestride", "train", *cell.words, "--seed", str(cell.seed)]),
+        "data": None if cell.data is None else [shlex.join(["onestride", *one]) for one in cell.data.commands],
+        "dataset_id": trained["dataset_id"],
+        "commit": git_commit(),
+        "device": device(),
+        "train_s": round(trained["train_s"], 1),
+        "offline": offline,
+        "online": last,
+        "candidates": {str(count): judged(row) for count, row in singles.items()},
+        "evaluations": [{name: row[name] for name in _SHOWN} for row in rows],
+    }
+
+
+def judged(row: Row) -> Entry:
+    """An evaluation with the 95 % interval of its success rate (Wilson)."""
+    low, high = wilson(np.array([row["success"]]), np.array([row["episodes"]]))
+    interval = [round(float(low[0]), 4), round(float(high[0]), 4)]
+    return {name: row[name] for name in (*_SHOWN, "episodes", "seed")} | {"interval": interval}
+
+
+def device() -> str:
+    """What this machine computes with: its GPU, or its processor and the number of its cores."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return f"{line.partition(':')[2].strip()}, {os.cpu_count()} cores"
+    return f"{platform.machine()}, {os.cpu_count()} cores"
+
+
+def _at(rows: Sequence[Row], step: int) -> Entry | None:
+    return next((judged(row) for row in rows if row["step"] == step), None)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    descriptor = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
