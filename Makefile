@@ -34,7 +34,7 @@ PYTEST_ARGS ?=
 DEMO_ARGS ?=
 BENCH_OUT ?= runs/benchmarks
 
-.PHONY: help setup demo test test-all bench-data lint format docs clean
+.PHONY: help setup demo test test-all bench-data bench-train-step lint format docs clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -54,10 +54,14 @@ test-all: setup ## every test
 
 bench-data: setup ## the benchmarks of the datasets, one JSON file each in runs/benchmarks (minutes)
 	mkdir -p $(BENCH_OUT)
-	status=0; for bench in tests/benchmarks/bench_*.py; do \
+	status=0; for bench in tests/benchmarks/bench_{windows,convert,recorder}.py; do \
 		echo "$$bench"; \
 		PYTHONPATH=tests $(BIN)/python "$$bench" | tee "$(BENCH_OUT)/$$(basename "$$bench" .py).json" || status=1; \
 	done; exit $$status
+
+bench-train-step: setup ## MVP's gradient step against a plain one, JSON in runs/benchmarks (minutes)
+	mkdir -p $(BENCH_OUT)
+	PYTHONPATH=tests $(BIN)/python tests/benchmarks/bench_update.py | tee "$(BENCH_OUT)/bench_update.json"
 
 lint: setup ## ruff, mypy --strict, pyright
 	$(BIN)/ruff check .

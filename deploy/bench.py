@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onestride.deploy.contract import Contract
-from onestride.deploy.runtime import PolicyRuntime, import_onnxruntime, load_contract
+from onestride.deploy.runtime import Images, PolicyRuntime, import_onnxruntime, load_contract
 from onestride.hardware.state import Array
 
 FORMAT = 1
@@ -66,7 +66,12 @@ def bench(options: BenchOptions) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "measured": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "policy": {"file": options.policy.name, "sha256": digest, "name": contract.policy.name},
+        "policy": {
+            "file": options.policy.name,
+            "sha256": digest,
+            "name": contract.policy.name,
+            "candidates": contract.policy.candidates,
+        },
         "environment": environment() | {"before": before, "after": throttling()},
         "provider": options.provider,
         "threads": 1,
@@ -82,28 +87,31 @@ def _measure(options: BenchOptions, contract: Contract, nfe: int, rate: float) -
     rng = np.random.default_rng(0)
     low, high = np.tile(contract.dataset.minimum, contract.history), np.tile(contract.dataset.maximum, contract.history)
     observations = rng.uniform(low, high, (256, len(low)))
+    images = {term.name: rng.integers(0, 256, (contract.history, *term.shape), np.uint8) for term in contract.images}
     for index in range(WARM_UP):
-        policy.infer(observations[index % 256])
+        policy.infer(observations[index % 256], images)
     return {
         "nfe": nfe,
         "load_ms": round(load_ms, 3),
         "first_call_us": round(policy.first_call * 1e6, 2),
-        "back_to_back_us": percentiles(back_to_back(policy, observations, options.calls)),
-        "paced": paced(policy, observations, rate, options.seconds),
+        "back_to_back_us": percentiles(back_to_back(policy, observations, options.calls, images)),
+        "paced": paced(policy, observations, rate, options.seconds, images),
     }
 
 
-def back_to_back(policy: PolicyRuntime, observations: Array, calls: int) -> Samples:
+def back_to_back(policy: PolicyRuntime, observations: Array, calls: int, images: Images | None = None) -> Samples:
     """Durations (calls,) [µs] of inferences without a pause between them."""
     durations = np.empty(calls)
     for index in range(calls):
         start = time.perf_counter_ns()
-        policy.infer(observations[index % len(observations)])
+        policy.infer(observations[index % len(observations)], images)
         durations[index] = (time.perf_counter_ns() - start) * 1e-3
     return durations
 
 
-def paced(policy: PolicyRuntime, observations: Array, rate: float, seconds: float) -> dict[str, Any]:
+def paced(
+    policy: PolicyRuntime, observations: Array, rate: float, seconds: float, images: Images | None = None
+) -> dict[str, Any]:
     """Inferences on absolute deadlines, as a control loop makes them, with the jitter of waking up.
 
     Returns:
@@ -118,7 +126,7 @@ def paced(policy: PolicyRuntime, observations: Array, rate: float, seconds: floa
         deadline = begun + index * period
         time.sleep(max(0.0, deadline - time.perf_counter()))
         start = time.perf_counter()
-        policy.infer(observations[index % len(observations)])
+        policy.infer(observations[index % len(observations)], images)
         end = time.perf_counter()
         durations[index], delays[index], overruns[index] = end - start, start - deadline, end > deadline + period
     return {

@@ -10,7 +10,7 @@ import numpy as np
 
 from onestride.deploy import onnx_file
 from onestride.deploy.contract import Contract, parse_contract
-from onestride.deploy.runtime import create_session, output_name
+from onestride.deploy.runtime import create_session, output_shapes
 from onestride.hardware.description import load_robot
 from onestride.hardware.errors import OneStrideError
 
@@ -57,27 +57,30 @@ def check_file(path: str | Path) -> tuple[list[Finding], Contract | None]:
 
 def _summary(contract: Contract) -> str:
     execution, robot = contract.execution, contract.robot.id if contract.robot else "none (actions as in the dataset)"
+    seen = "".join(f" + {term.name} {term.width}x{term.height}" for term in contract.images)
     return (
-        f"{contract.policy.name}: {contract.observation_size} observations x {contract.history} -> "
+        f"{contract.policy.name}: {contract.observation_size} observations{seen} x {contract.history} -> "
         f"{execution.horizon} x {contract.action_size} actions at {execution.policy_rate:g} Hz, "
-        f"NFE {', '.join(map(str, contract.policy.nfe))}, robot {robot}"
+        f"NFE {', '.join(map(str, contract.policy.nfe))}, {_ranking(contract)}robot {robot}"
     )
 
 
+def _ranking(contract: Contract) -> str:
+    candidates = contract.policy.candidates
+    return f"best of {candidates} candidates, " if candidates > 1 else ""
+
+
 def _check_graph(data: bytes, contract: Contract, source: str) -> Finding:
-    wanted = {
-        "observation": [1, contract.history * contract.observation_size],
-        "noise": [1, contract.execution.horizon, contract.action_size],
-    }
+    wanted = {name: list(shape) for name, shape in contract.inputs.items()}
     try:
-        for nfe in contract.policy.nfe:
-            session = create_session(data, output_name(nfe), "CPUExecutionProvider", source)
+        for name, expected in output_shapes(contract).items():
+            session = create_session(data, name, "CPUExecutionProvider", source)
             found = {item.name: item.shape for item in session.get_inputs()}
             if found != wanted:
                 return Finding("graph", False, f"inputs: the contract gives {wanted}, the graph has {found}")
             shape = session.get_outputs()[0].shape
-            if shape != wanted["noise"]:
-                return Finding("graph", False, f"{output_name(nfe)}: expected shape {wanted['noise']}, got {shape}")
+            if shape != list(expected):
+                return Finding("graph", False, f"{name}: expected shape {list(expected)}, got {shape}")
     except OneStrideError as error:
         return Finding("graph", False, str(error))
     return Finding("graph", True, f"loads in onnxruntime, inputs {wanted}")
@@ -110,6 +113,7 @@ def check_data(contract: Contract, path: str | Path) -> list[Finding]:
         store = Store.open(path)
         order = _feature_order(contract, {f.name: f.element_names for f in store.schema.by_role("observation")})
         _same_meaning(contract, store.schema, order)
+        _same_pictures(contract, store.schema)
         values = np.concatenate([store.read(name).reshape(store.num_steps, -1) for name in order], axis=1)
     except OneStrideError as error:
         return [Finding("data", False, str(error))]
@@ -140,6 +144,16 @@ def _same_meaning(contract: Contract, schema: Schema, order: list[str]) -> None:
     wanted, found = contract.action_names, schema.feature(schema.label).element_names
     if wanted != found:
         raise OneStrideError(f"action: the contract has {', '.join(wanted)}, the data {', '.join(found)}")
+
+
+def _same_pictures(contract: Contract, schema: Schema) -> None:
+    pictures = {one.name: one.shape for one in schema.by_role("observation") if one.dtype == "uint8"}
+    for term in contract.images:
+        if pictures.get(term.source.camera) != term.shape:
+            raise OneStrideError(
+                f"image {term.name}: the contract has {term.source.camera} of shape {term.shape}, "
+                f"the data {pictures or 'no pictures'}"
+            )
 
 
 def _why_not(wanted: tuple[str, ...], features: dict[str, tuple[str, ...]]) -> str:

@@ -31,7 +31,9 @@ COMMANDS: dict[str, Command] = {
         "the main job end to end: collect, train, export, check, run in ROS 2, report",
         "train,sim,ros,cpu",
     ),
-    "collect": Command("onestride.training.commands:Collect", "roll an oracle in an environment into a store", "sim"),
+    "collect": Command(
+        "onestride.training.commands_collect:Collect", "an oracle's or a person's episodes into a store", "sim"
+    ),
     "commit": Command("onestride.datasets.commands_commit:Commit", "bring recorded journals into a store", "train"),
     "convert": Command("onestride.datasets.commands_convert:Convert", "a dataset from one format to another", "train"),
     "download": Command("onestride.datasets.commands_download:Download", "fetch an official dataset, with resume"),
@@ -43,8 +45,15 @@ COMMANDS: dict[str, Command] = {
     "compact": Command(
         "onestride.datasets.commands_edit:Compact", "rewrite a store without what was edited away", "train"
     ),
-    "train": Command("onestride.training.commands_train:Train", "train a policy on a store", "train"),
-    "eval": Command("onestride.training.commands:Eval", "success of an exported policy in an environment", "sim"),
+    "train": Command(
+        "onestride.training.commands_train:Train", "train a policy on data, in an environment, or both", "train"
+    ),
+    "sweep": Command("onestride.training.commands_sweep:Sweep", "train over seeds and settings", "train"),
+    "bench-train": Command(
+        "onestride.training.commands_suite:BenchTrain", "benchmarks of learning, one resumable training a cell", "train"
+    ),
+    "eval": Command("onestride.training.commands:Eval", "success of a policy file or a run in an environment", "sim"),
+    "report": Command("onestride.training.commands_report:Report", "curves of runs as one HTML file", "train"),
     "export": Command("onestride.training.commands:Export", "one ONNX file with the contract inside", "train"),
     "check": Command("onestride.deploy.commands:Check", "integrity, contract, fit to robot and data, parity", "cpu"),
     "bench": Command("onestride.deploy.commands_bench:Bench", "latency and jitter, back to back and paced", "cpu"),

@@ -9,9 +9,9 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError, model_validator
 
-from onestride.deploy.terms import ActionTerm, FrameSource, IncrementKinematics, ObservationTerm
+from onestride.deploy.terms import ActionTerm, FrameSource, ImageTerm, IncrementKinematics, ObservationTerm
 from onestride.hardware.description import Model, Positive, RobotDescription, SafeStop, explain
 from onestride.hardware.errors import OneStrideError
 
@@ -21,6 +21,20 @@ Floats = tuple[float, ...]
 Names = tuple[str, ...]
 
 
+class MonitorTerms(Model):
+    """A number that the graph computes beside the chunk, to be watched.
+
+    Attributes:
+        name: of the graph's output, of shape (1,).
+        meaning: in words.
+        threshold: above it the policy no longer holds what it was trained to hold.
+    """
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    meaning: str
+    threshold: Annotated[float, Field(allow_inf_nan=False)]
+
+
 class PolicyTerms(Model):
     """Which policy this is.
 
@@ -28,10 +42,12 @@ class PolicyTerms(Model):
         name: for people.
         algorithm: the agent that learnt it, as `onestride train` names it.
         nfe: network evaluations per action that the file offers, each an output of the graph.
+        candidates: chunks N that are drawn and ranked at each inference; the graph's noise is (N, h, Da).
         seed: training seed.
         steps: gradient steps taken.
         config: the agent's settings.
         commit: git commit of the training code; None outside a checkout.
+        monitors: further outputs of the graph, to be watched.
     """
 
     name: str
@@ -41,6 +57,8 @@ class PolicyTerms(Model):
     steps: int = Field(ge=0)
     config: dict[str, object]
     commit: str | None = None
+    candidates: int = Field(default=1, ge=1)
+    monitors: tuple[MonitorTerms, ...] = ()
 
 
 class RobotTerms(Model):
@@ -134,7 +152,7 @@ class DatasetTerms(Model):
     Attributes:
         id: the store's content hash.
         statistics: fingerprint of the statistics that the normaliser in the graph was made from.
-        episodes: how many.
+        episodes: how many; 0 where nothing was learnt, as under a person's hands.
         steps: how many.
         observation_names: one per element of one observation step.
         observation_units: likewise.
@@ -145,8 +163,8 @@ class DatasetTerms(Model):
 
     id: str
     statistics: str
-    episodes: int = Field(ge=1)
-    steps: int = Field(ge=1)
+    episodes: int = Field(ge=0)
+    steps: int = Field(ge=0)
     observation_names: Names
     observation_units: Names
     action_names: Names
@@ -161,7 +179,7 @@ class ExportTerms(Model):
         onestride: version that exported.
         torch: version that exported.
         opset: ONNX operator set.
-        parity: largest absolute difference to torch, over `parity_samples` observations.
+        parity: largest difference to torch, relative to actions beyond 1, over `parity_samples` observations.
         parity_samples: how many were compared, half random and half from the dataset.
     """
 
@@ -179,9 +197,11 @@ class Contract(Model):
         schema_version: version of this format; others are refused.
         policy: which policy this is.
         environment: where it was trained, if anywhere that can be named.
+        environment_settings: what that environment is made with, where its usual settings are not meant.
         robot: the robot it was trained for; None if actions are named as in the dataset only.
         history: observation steps the policy sees, oldest first (step-major).
         observations: terms of one observation step, in order.
+        images: pictures the policy sees beside it, of as many steps.
         actions: terms of one action, in order.
         kinematics: how effector increments become joint targets; None where no action needs it.
         execution: rates and chunks.
@@ -192,14 +212,32 @@ class Contract(Model):
     schema_version: Literal[1]
     policy: PolicyTerms
     environment: str | None
+    environment_settings: dict[str, JsonValue] | None = None
     robot: RobotTerms | None
     history: int = Field(ge=1)
     observations: tuple[ObservationTerm, ...] = Field(min_length=1)
+    images: tuple[ImageTerm, ...] = ()
     actions: tuple[ActionTerm, ...] = Field(min_length=1)
     kinematics: IncrementKinematics | None = None
     execution: ExecutionTerms
     dataset: DatasetTerms
     export: ExportTerms | None = None
+
+    @property
+    def noise_shape(self) -> tuple[int, int, int]:
+        """Of the graph's input `noise`, (N, h, Da)."""
+        return self.policy.candidates, self.execution.horizon, self.action_size
+
+    @property
+    def chunk_shape(self) -> tuple[int, int, int]:
+        """Of each output of the graph, (1, h, Da)."""
+        return 1, self.execution.horizon, self.action_size
+
+    @property
+    def inputs(self) -> dict[str, tuple[int, ...]]:
+        """Inputs of the graph, in order, and their shapes; pictures are uint8, the others float32."""
+        images = {term.input_name: (1, self.history, *term.shape) for term in self.images}
+        return {"observation": (1, self.history * self.observation_size), "noise": self.noise_shape, **images}
 
     @property
     def _terms(self) -> tuple[ObservationTerm | ActionTerm, ...]:
@@ -245,6 +283,8 @@ class Contract(Model):
         if self.robot is not None:
             self._joints_exist(set(self.robot.joints))
         self._one_action_per_joint()
+        _each_once("image", tuple(term.name for term in self.images))
+        _each_once("monitor", tuple(monitor.name for monitor in self.policy.monitors))
         return self
 
     def _joints_exist(self, known: set[str]) -> None:
@@ -272,6 +312,7 @@ class Contract(Model):
             promised, present = getattr(self.robot, name), getattr(found, name)
             if promised != present:
                 lines.append(f"robot.{name}: contract has {promised}, robot {robot.id} has {present}")
+        lines.extend(f"image {term.name}: the controller feeds no cameras to a policy yet" for term in self.images)
         for frame in self._frames:
             if frame not in robot.frames:
                 lines.append(f"frame: contract names {frame!r}, robot {robot.id} has {', '.join(robot.frames)}")
@@ -283,6 +324,12 @@ class Contract(Model):
         observed = [source.frame for source in sources if isinstance(source, FrameSource)]
         moved = [self.kinematics.frame, self.kinematics.solved_frame] if self.kinematics else []
         return tuple(dict.fromkeys([*observed, *moved]))
+
+
+def _each_once(what: str, names: Names) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{what}s: expected each name once, got more for {', '.join(twice)}")
 
 
 def _same(what: str, terms: Names, dataset: Names) -> None:

@@ -166,8 +166,8 @@ def verify(data: bytes, source: str) -> str:
     return recorded
 
 
-def with_output(data: bytes, name: str) -> bytes:
-    """The model with `name` as its only output and without the nodes that it does not need.
+def with_output(data: bytes, *names: str) -> bytes:
+    """The model with these as its only outputs and without the nodes that they do not need.
 
     onnxruntime evaluates every node of a graph, whether or not an output depends on it.
 
@@ -177,19 +177,20 @@ def with_output(data: bytes, name: str) -> bytes:
     model = bytearray()
     for field in _fields(data):
         if field.number == _GRAPH:
-            model += _encode(_GRAPH, _graph_with_output(field.value, name.encode()))
+            model += _encode(_GRAPH, _graph_with_outputs(field.value, [name.encode() for name in names]))
         else:
             model += data[field.start : field.end]
     return bytes(model)
 
 
-def _graph_with_output(graph: bytes, name: bytes) -> bytes:
+def _graph_with_outputs(graph: bytes, names: list[bytes]) -> bytes:
     fields = list(_fields(graph))
     outputs = {at: b"".join(_strings(field.value, 1)) for at, field in enumerate(fields) if field.number == _OUTPUT}
-    if name not in outputs.values():
-        available = b", ".join(outputs.values()).decode() or "none"
-        raise ValueError(f"unknown output: got {name.decode()!r}, available: {available}")
-    dropped = {at for at, output in outputs.items() if output != name} | _not_needed(fields, {name})
+    for name in names:
+        if name not in outputs.values():
+            available = b", ".join(outputs.values()).decode() or "none"
+            raise ValueError(f"unknown output: got {name.decode()!r}, available: {available}")
+    dropped = {at for at, output in outputs.items() if output not in names} | _not_needed(fields, set(names))
     return b"".join(graph[field.start : field.end] for at, field in enumerate(fields) if at not in dropped)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,24 @@ from numpy.typing import NDArray
 
 from onestride.deploy import onnx_file
 from onestride.deploy.contract import Contract, parse_contract
+from onestride.deploy.monitors import Reading
 from onestride.hardware.errors import OneStrideError, unknown
 from onestride.hardware.state import Array
 
 Float32 = NDArray[np.float32]
+Images = Mapping[str, NDArray[np.uint8]]
+"""Name in the contract -> its picture at each observation step (To, H, W, C), whole."""
 
 
 def output_name(nfe: int) -> str:
     """The graph output that takes `nfe` network evaluations."""
     return f"actions_nfe{nfe}"
+
+
+def output_shapes(contract: Contract) -> dict[str, tuple[int, ...]]:
+    """The graph's outputs, in order: a chunk for each NFE, then a number for each monitor."""
+    chunks = {output_name(nfe): contract.chunk_shape for nfe in contract.policy.nfe}
+    return {**chunks, **{monitor.name: (1,) for monitor in contract.policy.monitors}}
 
 
 def load_contract(path: str | Path) -> tuple[Contract, str]:
@@ -74,6 +84,7 @@ class PolicyRuntime:
         nfe: network evaluations per action.
         provider: the one in use.
         first_call: duration of the first inference, made while loading [s].
+        readings: of the contract's monitors, at the last call.
 
     Raises:
         OneStrideError: the file, the NFE or the provider is refused.
@@ -87,48 +98,76 @@ class PolicyRuntime:
         self.nfe = self.contract.policy.nfe[0] if nfe is None else nfe
         if self.nfe not in self.contract.policy.nfe:
             raise unknown(f"NFE of {path}", self.nfe, self.contract.policy.nfe)
-        self._session = create_session(data, output_name(self.nfe), provider, str(path))
+        monitors = self.contract.policy.monitors
+        self._outputs = [output_name(self.nfe), *(monitor.name for monitor in monitors)]
+        self._session = create_session(data, self._outputs[0], provider, str(path), *self._outputs[1:])
+        self.readings: tuple[Reading, ...] = ()
         self.provider: str = self._session.get_providers()[0]
-        execution, inputs = self.contract.execution, self.contract.history * self.contract.observation_size
+        history = self.contract.history
+        inputs = history * self.contract.observation_size
         self._observation: Float32 = np.zeros((1, inputs), np.float32)
-        self._noise: Float32 = np.zeros((1, execution.horizon, self.contract.action_size), np.float32)
-        self._feed = {"observation": self._observation, "noise": self._noise}
+        self._noise: Float32 = np.zeros(self.contract.noise_shape, np.float32)
+        self._images = {term.name: np.zeros((1, history, *term.shape), np.uint8) for term in self.contract.images}
+        pictures = {term.input_name: self._images[term.name] for term in self.contract.images}
+        self._feed: dict[str, Any] = {"observation": self._observation, "noise": self._noise, **pictures}
         self.reset(seed)
         self.first_call = self._warm_up(inputs)
 
     def _warm_up(self, inputs: int) -> float:
         """Make the first call, which allocates; how long it took [s]."""
         start = time.perf_counter()
-        self.predict(np.zeros(inputs), np.zeros_like(self._noise[0]))
+        black = {name: np.zeros_like(image[0]) for name, image in self._images.items()}
+        self.predict(np.zeros(inputs), np.zeros_like(self._noise), black)
         return time.perf_counter() - start
 
     def reset(self, seed: int) -> None:
         """Start the noise sequence of `seed`."""
         self._generator = np.random.default_rng(seed)
 
-    def infer(self, observation: Array) -> Float32:
-        """The chunk (h, Da) for an observation (To * Do,), with the next noise of the seeded sequence."""
-        self._generator.standard_normal(out=self._noise, dtype=np.float32)
-        return self._run(observation)
+    def infer(self, observation: Array, images: Images | None = None) -> Float32:
+        """The chunk (h, Da) for an observation (To * Do,), with the next noise of the seeded sequence.
 
-    def predict(self, observation: Array, noise: Float32) -> Float32:
-        """The chunk (h, Da) for an observation (To * Do,) and given noise (h, Da)."""
-        self._noise[0] = noise
-        return self._run(observation)
+        Args:
+            observation: (To * Do,).
+            images: the contract's pictures, where it has any.
+
+        Raises:
+            OneStrideError: a picture is missing, or has another shape or dtype than the contract's.
+        """
+        self._generator.standard_normal(out=self._noise, dtype=np.float32)
+        return self._run(observation, images)
+
+    def predict(self, observation: Array, noise: Float32, images: Images | None = None) -> Float32:
+        """The chunk (h, Da) for an observation (To * Do,) and given noise, shaped as :attr:`noise`; see `infer`."""
+        self._noise[...] = noise
+        return self._run(observation, images)
 
     @property
     def noise(self) -> Float32:
-        """The noise (h, Da) of the last call."""
-        return np.array(self._noise[0])
+        """The noise of the last call: (h, Da), or (N, h, Da) of a policy that ranks N > 1 candidates."""
+        return np.array(self._noise if len(self._noise) > 1 else self._noise[0])
 
-    def _run(self, observation: Array) -> Float32:
+    def _run(self, observation: Array, images: Images | None) -> Float32:
         self._observation[0] = observation
-        chunk: Float32 = self._session.run(None, self._feed)[0][0]
+        if self._images:
+            self._look(images or {})
+        chunks, *watched = self._session.run(self._outputs, self._feed)
+        pairs = zip(self.contract.policy.monitors, watched, strict=True)
+        self.readings = tuple(Reading(terms.name, float(value[0]), terms.threshold) for terms, value in pairs)
+        chunk: Float32 = chunks[0]
         return chunk
 
+    def _look(self, images: Images) -> None:
+        for name, held in self._images.items():
+            image = images.get(name)
+            if image is None or image.shape != held.shape[1:] or image.dtype != np.uint8:
+                got = "none" if image is None else f"{image.dtype} {image.shape}"
+                raise OneStrideError(f"image {name}: expected uint8 {held.shape[1:]}, got {got}")
+            held[0] = image
 
-def create_session(data: bytes, output: str, provider: str, source: str) -> Any:
-    """An onnxruntime session on one thread that computes `output` and nothing else.
+
+def create_session(data: bytes, output: str, provider: str, source: str, *further: str) -> Any:
+    """An onnxruntime session on one thread that computes `output`, the `further` ones, and nothing else.
 
     Raises:
         OneStrideError: the provider is missing or the graph is refused.
@@ -144,7 +183,8 @@ def create_session(data: bytes, output: str, provider: str, source: str) -> Any:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     try:
-        session = onnxruntime.InferenceSession(onnx_file.with_output(data, output), options, providers=[provider])
+        pruned = onnx_file.with_output(data, output, *further)
+        session = onnxruntime.InferenceSession(pruned, options, providers=[provider])
         used = session.get_providers()[0]
     except Exception as error:  # onnxruntime raises its own C++ exceptions, which share no base class
         raise OneStrideError(f"{source}: the graph is refused: {error}") from None
@@ -161,11 +201,13 @@ class Prediction:
         chunk: (h, Da); None if it failed.
         requested_at: actions consumed when it was requested.
         error: why it failed.
+        readings: of the policy's monitors.
     """
 
     chunk: Float32 | None
     requested_at: int
     error: str = ""
+    readings: tuple[Reading, ...] = ()
 
 
 class InlineInference:
@@ -265,6 +307,7 @@ class ThreadedInference:
 def predicted(policy: PolicyRuntime, observation: Array, at: int) -> Prediction:
     """One inference as a value: an exception becomes the prediction's error."""
     try:
-        return Prediction(policy.infer(observation), at)
+        chunk = policy.infer(observation)
+        return Prediction(chunk, at, readings=policy.readings)
     except Exception as error:  # whatever it is, the controller must learn of it and stop safely
         return Prediction(None, at, f"{type(error).__name__}: {error}")

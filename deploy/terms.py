@@ -182,6 +182,51 @@ class ObservationTerm(Model):
         return self.source.joints if isinstance(self.source, JointSource) else ()
 
 
+class CameraSource(Model):
+    """The latest picture of a named camera.
+
+    Attributes:
+        camera: the dataset's feature, or the robot's camera.
+        topic: its `sensor_msgs/Image`; None where only a dataset knows it.
+    """
+
+    kind: Literal["camera"] = "camera"
+    camera: str
+    topic: str | None = None
+
+
+class ImageTerm(Model):
+    """A picture that the policy sees beside its observation: `uint8` (To, height, width, channels), rows top down.
+
+    It is fed whole and as it is: cropping and scaling are part of the graph.
+
+    Attributes:
+        name: unique within the contract; the graph's input is `image.<name>`.
+        source: where it comes from.
+        width: columns.
+        height: rows.
+        encoding: of `sensor_msgs/Image`; says the channels and their order.
+        max_age: oldest picture the policy accepts [s]; the robot's own bound holds in any case.
+    """
+
+    name: str
+    source: CameraSource
+    width: int = Field(ge=1)
+    height: int = Field(ge=1)
+    encoding: Literal["rgb8", "mono8"] = "rgb8"
+    max_age: Positive | None = None
+
+    @property
+    def input_name(self) -> str:
+        """The graph's input."""
+        return f"image.{self.name}"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Rows, columns, channels."""
+        return self.height, self.width, 1 if self.encoding == "mono8" else 3
+
+
 class ActionTerm(Model):
     """Part of an action: the policy's output in [-1, 1], clipped, times `scale` [unit].
 

@@ -54,10 +54,10 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
 def cube_scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     """The scene of the single-cube task, exported anew."""
     pytest.importorskip("ogbench", reason="needs the extra `sim`")
-    from onestride.training.environments.registry import make
+    from onestride.training.environments.ogbench_cube import make_cube
     from onestride.training.environments.scenes import export_scene
 
-    environment = make(CUBE)
+    environment = make_cube(CUBE)
     scene = export_scene(environment, tmp_path_factory.mktemp("scene") / "cube")
     environment.close()
     return scene

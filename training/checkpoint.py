@@ -1,7 +1,8 @@
 """The run directory: what was asked for, the contract's draft, and the snapshots to go on from.
 
 ``config.json`` (what was asked for), ``contract.json`` (the draft that export completes), ``checkpoints/`` (see
-:mod:`onestride.training.snapshots`), ``metrics.csv`` and ``tb/``.
+:mod:`onestride.training.snapshots`), ``metrics.csv``, ``evaluations.csv`` and ``tb/``; ``online.transitions`` of an
+online run, ``failures/`` of one whose losses were not finite.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from onestride.training.agents import catalogue
 from onestride.training.agents.catalogue import Agent
 from onestride.training.agents.state import AgentState
 from onestride.training.snapshots import Snapshot
+from onestride.training.vision import conditioning
 
 FORMAT = 1
 
@@ -41,9 +43,17 @@ class RunConfig:
         observations: Observation features, in order.
         observation_dim: Elements To * Do the network sees.
         action_dim: Elements Da of one action.
-        steps: Gradient steps.
-        seed: Of the initial weights, the noise and the windows.
+        steps: Gradient steps on the data alone.
+        seed: Of the initial weights, the noise, the windows and the online episodes.
         start: Fingerprint of the policy it began from; empty where it began from nothing.
+        env: Environment; empty where there is none.
+        online_steps: Environment steps after the offline ones.
+        updates_per_step: Gradient steps for each environment step.
+        startup_steps: Environment steps before the first online update.
+        environments: Environments that run at once.
+        stop: What may end it early; empty = nothing.
+        processes: That share every batch.
+        vision: Pictures that the policy sees and its encoders; empty = none.
         format: Version of this file.
     """
 
@@ -57,7 +67,25 @@ class RunConfig:
     steps: int
     seed: int
     start: str = ""
+    env: str = ""
+    online_steps: int = 0
+    updates_per_step: int = 1
+    startup_steps: int = 0
+    environments: int = 1
+    stop: str = ""
+    processes: int = 1
+    vision: dict[str, Any] = field(default_factory=dict)
     format: int = FORMAT
+
+    @property
+    def updates(self) -> int:
+        """Gradient steps in all, start-up not deducted."""
+        return self.steps + self.online_steps * self.updates_per_step
+
+    @property
+    def total_steps(self) -> int:
+        """Gradient steps offline and environment steps online."""
+        return self.steps + self.online_steps
 
     def differences(self, other: RunConfig) -> list[str]:
         """One line for each field that decides the result and differs, ``field: mine, not theirs``."""
@@ -103,6 +131,9 @@ class RunDirectory:
         self.path = path
         self.checkpoints = path / "checkpoints"
         self.metrics = path / "metrics.csv"
+        self.evaluations = path / "evaluations.csv"
+        self.transitions = path / "online.transitions"
+        self.failures = path / "failures"
         self.tensorboard = path / "tb"
         self._config = path / "config.json"
         self._contract = path / "contract.json"
@@ -212,7 +243,8 @@ def build_agent(config: RunConfig, observation: Affine, action: Affine, device: 
     """The agent a run was asked for, untrained, around its normalisers."""
     settings = catalogue.config_from_json(config.agent, config.settings)
     agent = catalogue.find(config.agent).agent
-    return agent(settings, observation, action, steps=config.steps, seed=config.seed, device=device)
+    seen = conditioning(observation, config.vision, settings.history, config.seed)
+    return agent(settings, seen, action, steps=config.updates, seed=config.seed, device=device)
 
 
 def restore_agent(agent: Agent, snapshot: Snapshot) -> None:

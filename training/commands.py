@@ -1,4 +1,4 @@
-"""Commands of this room beside `train`: collect, eval, export, scene."""
+"""Commands of this room beside `train` and `collect`: eval, export, scene."""
 
 from __future__ import annotations
 
@@ -8,13 +8,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+if TYPE_CHECKING:
+    from onestride.deploy.runtime import PolicyRuntime
+    from onestride.training.acting import TorchPolicy
 
-def say(result: dict[str, Any], title: str, json: bool) -> None:
-    """Print a result: as one JSON document, or as a small table."""
+
+def say(result: dict[str, Any], title: str, json: bool, *, names: bool = False) -> None:
+    """Print a result: as one JSON document, or as a small table.
+
+    Args:
+        result: What to print.
+        title: Of the table.
+        json: Whether a program reads it.
+        names: Whether the keys are names, to be shown as they are.
+    """
     if json:
         sys.stdout.write(jsonlib.dumps(result, indent=2) + "\n")
         return
@@ -26,7 +37,8 @@ def say(result: dict[str, Any], title: str, json: bool) -> None:
     for _ in range(2):
         table.add_column(overflow="fold")
     for name, value in result.items():
-        table.add_row(name.replace("_", " "), escape(f"{value:.4g}" if isinstance(value, float) else str(value)))
+        text = f"{value:.4g}" if isinstance(value, float) else str(value)
+        table.add_row(name if names else name.replace("_", " "), escape(text))
     Console().print(table)
 
 
@@ -57,47 +69,11 @@ def progress_bar(label: str, total: int, done: int = 0) -> Iterator[Any]:
 
 
 @dataclass
-class Collect:
-    """Roll an oracle in an environment into a store. Running it again goes on where it was cut.
-
-    For instance `onestride collect cube.zarr --episodes 200`.
-    """
-
-    store: tyro.conf.Positional[Annotated[Path | None, tyro.conf.arg(metavar="[STORE]")]] = None
-    """Store to write; default the environment's name with .zarr, in this folder."""
-    env: str = "ogbench/cube-single-singletask-task2-v0"
-    """Environment id."""
-    oracle: str = "markov"
-    """The environment's scripted expert."""
-    episodes: int = 200
-    """Episodes the store shall hold."""
-    noise: float = 0.2
-    """Standard deviation of the noise on executed actions (labels stay clean), in action units."""
-    seed: int = 0
-    """Seed of the first episode; each attempt takes the next."""
-    keep_failures: bool = False
-    """Store unsolved episodes too."""
-    json: bool = False
-    """Print JSON and nothing else on the standard output."""
-
-    def __call__(self) -> int:
-        """Collect and say what is in the store."""
-        from onestride.training.collection import Collection, collect
-
-        collection = Collection(self.env, self.oracle, self.noise, self.seed, self.keep_failures)
-        path = self.store or Path(f"{self.env.split('/')[-1]}.zarr")
-        with progress_bar("collect", self.episodes) as advance:
-            result = collect(collection, path, self.episodes, lambda count, steps: advance(count, f"{steps} steps"))
-        say(asdict(result), "collected", self.json)
-        return 0
-
-
-@dataclass
 class Eval:
-    """Success of an exported policy in an environment (its own step, no robot between)."""
+    """Success of an exported policy, or of a run's newest checkpoint, in an environment (no robot between)."""
 
     policy: tyro.conf.Positional[Path]
-    """Exported policy file."""
+    """Exported policy file, or a training run."""
     env: str | None = None
     """Environment id; default the one the policy was trained for."""
     episodes: int = 25
@@ -106,30 +82,56 @@ class Eval:
     """First seed; far from the seeds that `collect` uses."""
     nfe: int | None = None
     """Network evaluations per action; default the policy's first."""
+    candidates: int | None = None
+    """Of a run: chunks drawn and ranked by its critic, instead of its own number; 1 = unranked."""
     json: bool = False
     """Print JSON and nothing else on the standard output."""
 
     def __call__(self) -> int:
         """Evaluate and print the success rate."""
-        from onestride.deploy.runtime import PolicyRuntime
         from onestride.hardware.errors import OneStrideError
-        from onestride.training.environments.registry import make
+        from onestride.training.environments.registry import canonical, make
         from onestride.training.evaluation import evaluate
 
-        policy = PolicyRuntime(self.policy, nfe=self.nfe)
+        policy = self._policy()
         name = self.env or policy.contract.environment
-        if name is None:
-            raise OneStrideError("the policy names no environment: expected --env")
-        environment = make(name)
+        if self.episodes < 1:
+            raise OneStrideError(f"expected --episodes >= 1, got {self.episodes}")
+        if name is None or (self.env is None and canonical(name) is None):
+            raise OneStrideError(f"the policy names no environment to evaluate in (its data: {name}): expected --env")
+        own = canonical(name) == policy.contract.environment
+        environment = make(name, policy.contract.environment_settings if own else None)
         seeds = range(self.seed, self.seed + self.episodes)
-        with progress_bar("evaluate", self.episodes) as advance:
-            trials = evaluate(policy, environment, seeds, lambda trial: advance(trial.seed - self.seed + 1))
-        environment.close()
-        rate = sum(trial.success for trial in trials) / len(trials)
-        steps = sum(trial.steps for trial in trials) / len(trials)
-        summary = {"success_rate": rate, "episodes": len(trials), "mean_steps": steps, "nfe": policy.nfe, "env": name}
+        try:
+            with progress_bar("evaluate", self.episodes) as advance:
+                trials = evaluate(policy, environment, seeds, lambda trial: advance(trial.seed - self.seed + 1))
+        finally:
+            environment.close()
+        count = len(trials)
+        summary = {
+            "success_rate": sum(trial.success for trial in trials) / count,
+            "episodes": count,
+            "mean_steps": sum(trial.steps for trial in trials) / count,
+            "mean_reward": sum(trial.reward for trial in trials) / count,
+            "mean_cost": sum(trial.cost for trial in trials) / count,
+            "nfe": policy.nfe,
+            "env": name,
+        }
         say(summary | ({"trials": [asdict(trial) for trial in trials]} if self.json else {}), "evaluated", self.json)
         return 0
+
+    def _policy(self) -> TorchPolicy | PolicyRuntime:
+        if self.policy.is_dir():
+            from onestride.training.acting import policy_of
+            from onestride.training.checkpoint import load_run
+
+            return policy_of(load_run(self.policy), self.nfe, self.candidates)
+        from onestride.deploy.runtime import PolicyRuntime
+        from onestride.hardware.errors import OneStrideError
+
+        if self.candidates is not None:
+            raise OneStrideError("--candidates: expected a training run, got a policy file, whose number is built in")
+        return PolicyRuntime(self.policy, nfe=self.nfe)
 
 
 @dataclass

@@ -23,23 +23,47 @@ def _agent_configs() -> Any:
 
 @dataclass
 class Train:
-    """Train a policy on a dataset; running it again resumes.
+    """Train a policy on a dataset, in an environment, or first on the one and then in the other.
 
-    For instance `onestride train mvp --data cube.zarr --run runs/cube`.
+    Running it again resumes. For instance `onestride train mvp --data cube.zarr --run runs/cube`.
     """
 
     agent: Annotated[Any, tyro.conf.arg(constructor_factory=_agent_configs)]
     """Algorithm and its settings."""
-    data: Path
-    """Dataset store to learn from."""
     run: Path
     """Run directory: checkpoints, metrics, contract draft."""
+    data: Path | None = None
+    """Dataset store to learn from; none = learn online only."""
     steps: int = 6000
-    """Gradient steps in all."""
+    """Gradient steps on the data, before the first online step."""
+    env: str | None = None
+    """Environment to act and evaluate in."""
+    online_steps: int = 0
+    """Environment steps after the offline ones."""
+    updates_per_step: int = 1
+    """Gradient steps for each environment step."""
+    startup_steps: int | None = None
+    """Environment steps before the first online update; default none with data, 1000 random ones without."""
+    environments: int = 1
+    """Environments that run at once, each in a process."""
+    evaluate_every: int = 10_000
+    """Steps between evaluations; the last step is always evaluated."""
+    episodes: int = 50
+    """Episodes of an evaluation, at the same seeds every time."""
+    evaluation_seed: int = 1_000_000
+    """Seed of an evaluation's first episode; each takes the next."""
+    evaluators: int = 1
+    """Processes that evaluate beside training; 0 = training waits and evaluates itself."""
+    stop_at_success: float | None = None
+    """Success rate at which training ends early."""
+    patience: int | None = None
+    """Evaluations without a better one after which training ends early."""
+    worker_timeout: float = 300.0
+    """Longest wait for an answer of an environment or an evaluator [s]."""
     seed: int = 0
-    """Seed of the initial weights, the noise and the order of the data."""
+    """Seed of the initial weights, the noise, the order of the data and the online episodes."""
     observations: tuple[str, ...] = ()
-    """Observation features, in order; none = all of the dataset's."""
+    """Observation features, in order; none = all of the dataset's but pictures."""
     log_every: int = 50
     """Steps between log lines."""
     checkpoint_every: int = 1000
@@ -48,10 +72,16 @@ class Train:
     """Where to train; auto takes a GPU where there is one."""
     threads: int = 1
     """CPU threads; more than one pays off for wide networks only."""
+    processes: int = 1
+    """Processes that share every batch and average their gradients, offline only; on GPUs each takes one."""
     start: Path | None = None
     """Run to begin from: its policy and normalisers, with a fresh optimiser (fine-tuning)."""
     mode: Literal["resident", "mapped", "streaming"] = "resident"
     """How the data is read: all in memory, from a memory-mapped cache, or through a bounded buffer."""
+    image_features: int = 64
+    """Numbers that stand for each picture, where --observations names any."""
+    image_widths: tuple[int, ...] = (16, 32, 32)
+    """Channels of each stage of a picture's encoder; each stage halves the picture."""
     json: bool = False
     """Print the result as JSON and nothing else on the standard output."""
 
@@ -74,10 +104,12 @@ class Train:
 
     def _options(self) -> TrainOptions:
         from onestride.training.trainer import TrainOptions
+        from onestride.training.vision import Vision
 
         shared = {field.name: getattr(self, field.name) for field in fields(self)}
         del shared["json"]
-        return TrainOptions(config=shared.pop("agent"), **shared)
+        vision = Vision(shared.pop("image_features"), shared.pop("image_widths"))
+        return TrainOptions(config=shared.pop("agent"), vision=vision, **shared)
 
 
 def _summary(result: TrainResult) -> dict[str, Any]:

@@ -1,16 +1,33 @@
-"""Success of a policy file in an environment, step by step as the environment itself goes."""
+"""Success of a policy in an environment, step by step as the environment itself goes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onestride.deploy.chunks import ChunkExecutor
-from onestride.deploy.runtime import PolicyRuntime
+from onestride.deploy.contract import Contract
 from onestride.hardware.errors import OneStrideError
-from onestride.training.environments.ogbench_cube import CubeEnvironment
+from onestride.hardware.state import Array
+from onestride.training.environments.interface import Environment
+
+
+class Policy(Protocol):
+    """What can be evaluated: an exported file's `PolicyRuntime`, or the `TorchPolicy` of a run."""
+
+    contract: Contract
+
+    def reset(self, seed: int) -> None:
+        """Start the noise sequence of `seed`."""
+        ...
+
+    def infer(self, observation: Array) -> NDArray[np.float32]:
+        """The chunk (h, Da) for an observation (To * Do,)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -19,20 +36,22 @@ class Trial:
 
     Attributes:
         seed: of the episode.
-        success: by the environment's own measure.
+        success: by the environment's own measure, at any step.
         steps: taken.
         reward: summed.
+        cost: summed.
     """
 
     seed: int
     success: bool
     steps: int
     reward: float
+    cost: float = 0.0
 
 
 def evaluate(
-    policy: PolicyRuntime,
-    environment: CubeEnvironment,
+    policy: Policy,
+    environment: Environment,
     seeds: Sequence[int],
     progress: Callable[[Trial], None] | None = None,
 ) -> list[Trial]:
@@ -41,8 +60,7 @@ def evaluate(
     Raises:
         OneStrideError: the policy's observations are not the environment's.
     """
-    if policy.contract.observation_names != environment.interface.observation_names:
-        raise OneStrideError(f"the policy's observations are not those of {environment.name}")
+    check_fit(policy.contract, environment)
     trials = []
     for seed in seeds:
         trial = run_episode(policy, environment, seed)
@@ -52,16 +70,35 @@ def evaluate(
     return trials
 
 
-def run_episode(policy: PolicyRuntime, environment: CubeEnvironment, seed: int) -> Trial:
+def check_fit(contract: Contract, environment: Environment) -> None:
+    """Refuse a policy that sees or does something else than the environment offers.
+
+    Raises:
+        OneStrideError: names differ, or sizes where the environment states no names.
+    """
+    if environment.interface is not None and contract.observation_names != environment.interface.observation_names:
+        raise OneStrideError(f"the policy's observations are not those of {environment.name}")
+    offered = environment.observation_dim, environment.action_dim
+    asked = contract.observation_size, contract.action_size
+    if offered != asked:
+        raise OneStrideError(
+            f"{environment.name}: expected a policy of {offered[0]} observation and {offered[1]} action elements, "
+            f"got one of {asked[0]} and {asked[1]}"
+        )
+
+
+def run_episode(policy: Policy, environment: Environment, seed: int) -> Trial:
     """One episode; the policy's noise follows the episode's seed."""
     observation = environment.reset(seed)
     policy.reset(seed)
     executor, history = ChunkExecutor(policy.contract.execution), [observation] * policy.contract.history
-    steps, total, solved, cut = 0, 0.0, False, False
-    while not (solved or cut):
+    steps, total, cost, success, over = 0, 0.0, 0.0, False, False
+    while not over:
         if executor.empty:
-            executor.load(policy.infer(np.concatenate(history)).astype(np.float64), requested_at=executor.consumed)
-        observation, reward, solved, cut = environment.step(executor.next())
-        history = [*history[1:], observation]
-        steps, total = steps + 1, total + reward
-    return Trial(seed, solved, steps, total)
+            seen = np.concatenate(history).astype(np.float64)
+            executor.load(policy.infer(seen).astype(np.float64), requested_at=executor.consumed)
+        step = environment.step(np.clip(executor.next(), -1.0, 1.0))
+        history = [*history[1:], step.observation]
+        steps, total, cost = steps + 1, total + step.reward, cost + step.cost
+        success, over = success or step.success, step.terminal or step.cut
+    return Trial(seed, success, steps, total, cost)

@@ -5,16 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+from torch import nn
 
 from onestride.datasets.store import Store
 from onestride.deploy import onnx_file
 from onestride.deploy.check import Finding
-from onestride.deploy.contract import Contract, parse_contract
-from onestride.deploy.export import TOLERANCE, export_policy, parity
-from onestride.deploy.runtime import load_contract
+from onestride.deploy.contract import Contract, MonitorTerms, parse_contract
+from onestride.deploy.export import SAMPLES, TOLERANCE, export_policy, parity
+from onestride.deploy.runtime import Images, load_contract
 from onestride.hardware.errors import OneStrideError
 from onestride.hardware.state import Array
+from onestride.policies.conditioning import Seeing
 from onestride.training.checkpoint import Run, load_run
+from onestride.training.vision import pictures_of
 
 
 def export_run(path: str | Path, output: str | Path, data: str | Path | None = None) -> Contract:
@@ -30,10 +34,10 @@ def export_run(path: str | Path, output: str | Path, data: str | Path | None = N
     """
     run = load_run(path)
     draft = parse_contract(run.contract, str(run.path / "contract.json"))
-    policy = draft.policy.model_copy(update={"steps": run.step})
-    module = run.agent.as_exportable(draft.policy.nfe)
-    observations = _observations(run, draft, data)
-    return export_policy(module, draft.model_copy(update={"policy": policy}), output, observations)
+    module = _exportable(run, draft)
+    policy = draft.policy.model_copy(update={"steps": run.step, "monitors": _monitors(module)})
+    observations, images = _observed(run, draft, data)
+    return export_policy(module, draft.model_copy(update={"policy": policy}), output, observations, images)
 
 
 def fresh_parity(policy: str | Path, path: str | Path) -> Finding:
@@ -47,22 +51,48 @@ def fresh_parity(policy: str | Path, path: str | Path) -> Finding:
     if run.step != contract.policy.steps:
         detail = f"the file was exported at step {contract.policy.steps}, the run is at step {run.step}: export it anew"
         return Finding(question, False, detail)
-    module = run.agent.as_exportable(contract.policy.nfe)
+    module = _exportable(run, contract)
     try:
-        observations = _observations(run, contract, None)
+        observations, images = _observed(run, contract, None)
     except OneStrideError as error:
         return Finding(question, False, str(error))
-    worst, count = parity(module, onnx_file.read_file(policy), contract, observations)
+    worst, count = parity(module, onnx_file.read_file(policy), contract, observations, images)
     return Finding(question, worst <= TOLERANCE, f"{worst:.2g} over {count} observations, at most {TOLERANCE}")
 
 
-def _observations(run: Run, contract: Contract, data: str | Path | None) -> Array:
-    """Observations (N, To * Do) of the training data; none where the store is not there any more."""
+def _exportable(run: Run, contract: Contract) -> nn.Module:
+    """The acting policy as a function of the contract's inputs."""
+    module = run.agent.as_exportable(contract.policy.nfe)
+    pictures = pictures_of(run.config.vision)
+    return Seeing(module, pictures) if pictures else module
+
+
+def _monitors(module: nn.Module) -> tuple[MonitorTerms, ...]:
+    """What the graph computes beside the chunk; nothing for most policies."""
+    inner = module.policy if isinstance(module, Seeing) else module
+    return tuple(MonitorTerms(**monitor._asdict()) for monitor in getattr(inner, "monitors", ()))
+
+
+def _observed(run: Run, contract: Contract, data: str | Path | None) -> tuple[Array, Images]:
+    """Observations (N, To * Do) of the training data, and their pictures; none where there is no store, or no more.
+
+    Without pictures all of them, with pictures no more than are compared.
+    """
     where = Path(data or run.config.data)
-    if not where.exists():
-        return np.empty((0, contract.history * contract.observation_size))
+    if not (data or run.config.data) or not where.exists():
+        return np.empty((0, contract.history * contract.observation_size)), {}
     store = Store.open(where)
     if store.dataset_id != run.config.dataset_id:
         raise OneStrideError(f"{where}: expected dataset {run.config.dataset_id}, got {store.dataset_id}")
-    steps = [store.read(name).reshape(store.num_steps, -1) for name in run.config.observations]
-    return np.tile(np.concatenate(steps, axis=1).astype(np.float64), contract.history)
+    rows = np.arange(store.num_steps)
+    if contract.images:
+        rows = np.random.default_rng(0).permutation(rows)[: SAMPLES // 2]
+    steps = [store.read(name).reshape(store.num_steps, -1)[rows] for name in run.config.observations]
+    images = {term.name: _pictures(store, term.source.camera, rows, contract.history) for term in contract.images}
+    return np.tile(np.concatenate(steps, axis=1).astype(np.float64), contract.history), images
+
+
+def _pictures(store: Store, feature: str, rows: NDArray[np.int64], history: int) -> NDArray[np.uint8]:
+    """One picture of each row, as often as the policy looks back (N, To, H, W, C)."""
+    found = np.concatenate([store.read_rows(feature, int(row), int(row) + 1) for row in rows])
+    return np.repeat(found[:, None], history, axis=1)

@@ -28,32 +28,52 @@ class MetricsLog:
         self._count = 0
         self._rewrite()
 
-    def add(self, metrics: Mapping[str, torch.Tensor]) -> None:
-        """Take one step's scalar metrics; nothing is read from the device."""
-        values = torch.stack(list(metrics.values()))
+    def add(self, metrics: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Take one step's scalar metrics; nothing is read from the device.
+
+        Returns:
+            The values (M,), in the metrics' order.
+        """
+        values = torch.stack([value.detach() for value in metrics.values()])
         self._sum = values if self._sum is None else self._sum + values
         self._names, self._count = tuple(metrics), self._count + 1
+        return values
 
-    def write(self, step: int, seconds: float) -> dict[str, float]:
-        """Write the means since the last line; returns them."""
-        if self._sum is None:
-            return {}
-        means = dict(zip(self._names, (self._sum / self._count).tolist(), strict=True))
+    def write(self, step: int, seconds: float, others: Mapping[str, float] | None = None) -> dict[str, float]:
+        """Write the means since the last line, and `others` beside them; returns both."""
+        means = dict(others or {})
+        if self._sum is not None:
+            means = dict(zip(self._names, (self._sum / self._count).tolist(), strict=True)) | means
         self._sum, self._count = None, 0
-        row = {"step": float(step), "seconds": seconds, **means}
-        with self._table.open("a", newline="", encoding="utf-8") as file:
-            file.write(_text([row], header=not self._rows))
-        self._rows.append(row)
-        for name, value in means.items():
-            self._writer.add_scalar(name, value, step)
+        if not means:
+            return {}
+        self._append({"step": float(step), "seconds": seconds, **means})
+        self.scalars(step, means)
         return means
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """TensorBoard scalars of a step, without a line in the table."""
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
         """Flush and close the TensorBoard file."""
         self._writer.close()
 
+    def _append(self, row: dict[str, float]) -> None:
+        """One line more; a new column changes the heading, so that everything is written anew."""
+        known = _columns(self._rows)
+        self._rows.append(row)
+        if not set(row) <= set(known):
+            return self._rewrite()
+        with self._table.open("a", newline="", encoding="utf-8") as file:
+            file.write(_text([row], known))
+        return None
+
     def _rewrite(self) -> None:
-        write_atomic(self._table, _text(self._rows, header=True).encode(), self._table.parent)
+        columns = _columns(self._rows)
+        text = ",".join(columns) + "\n" + _text(self._rows, columns) if self._rows else ""
+        write_atomic(self._table, text.encode(), self._table.parent)
 
 
 def read_metrics(table: Path) -> list[dict[str, float]]:
@@ -68,18 +88,25 @@ def read_metrics(table: Path) -> list[dict[str, float]]:
     rows = []
     for line in lines[1:]:
         try:
-            rows.append(dict(zip(lines[0], map(float, line), strict=True)))
+            cells = zip(lines[0], line, strict=True)
+            rows.append({name: float(cell) for name, cell in cells if cell})
         except ValueError:
             continue
     return rows
 
 
-def _text(rows: Sequence[Mapping[str, float]], *, header: bool) -> str:
+def _columns(rows: Sequence[Mapping[str, float]]) -> list[str]:
+    """Every name that occurs, in the order of its first occurrence."""
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def _text(rows: Sequence[Mapping[str, float]], columns: Sequence[str]) -> str:
+    """Lines of the table; a value that a row does not have is an empty cell."""
     buffer = io.StringIO()
-    lines = [_cells(row) for row in rows]
-    csv.writer(buffer, lineterminator="\n").writerows([list(row) for row in rows[:1] if header] + lines)
+    lines = [[_cell(name, row[name]) if name in row else "" for name in columns] for row in rows]
+    csv.writer(buffer, lineterminator="\n").writerows(lines)
     return buffer.getvalue()
 
 
-def _cells(row: Mapping[str, float]) -> list[str]:
-    return [str(int(value)) if name == "step" else f"{value:.6g}" for name, value in row.items()]
+def _cell(name: str, value: float) -> str:
+    return str(int(value)) if name == "step" else f"{value:.6g}"

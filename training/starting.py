@@ -12,6 +12,9 @@ from onestride.training.agents.catalogue import Agent
 from onestride.training.agents.state import AgentState
 from onestride.training.checkpoint import RunConfig, load_run
 
+_ACTING = ("ema", "actor", "model")
+"""Groups of an agent's state that may hold the policy that acts; the first one there is does."""
+
 
 @dataclass(frozen=True)
 class Start:
@@ -41,7 +44,8 @@ def load_start(path: Path) -> Start:
     run = load_run(path)
     state = run.agent.state_dict()
     digest = hashlib.sha256()
-    for name, tensor in sorted(state.tensors["ema"].items()):
+    acting = next(name for name in _ACTING if name in state.tensors)
+    for name, tensor in sorted(state.tensors[acting].items()):
         digest.update(name.encode())
         digest.update(tensor.cpu().numpy().tobytes())
     normaliser = str(json.loads(run.contract)["dataset"]["statistics"])

@@ -1,4 +1,9 @@
-"""The offline loop: windows from a store, gradient steps, metrics and checkpoints in a run directory."""
+"""The loop, offline to online: gradient steps on the data, then environment steps with gradient steps beside them.
+
+Steps are counted in one line: gradient steps offline, then environment steps online. Metrics, checkpoints and
+evaluations go by that count. Everything that decides the result is in a checkpoint, so a run that was interrupted or
+killed goes on to the same weights, to the bit, on the same device.
+"""
 
 from __future__ import annotations
 
@@ -6,69 +11,33 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
-from onestride.datasets.sources import Mode
-from onestride.datasets.statistics import Statistics, statistics
-from onestride.datasets.store import Store
-from onestride.datasets.windows import Windows
-from onestride.hardware.errors import OneStrideError, unknown
-from onestride.policies.normaliser import Affine
-from onestride.training import contracts, snapshots
-from onestride.training.agents import catalogue
-from onestride.training.agents.catalogue import AgentConfig
-from onestride.training.checkpoint import RunConfig, RunDirectory, build_agent, restore_agent
+from onestride.hardware.errors import OneStrideError
+from onestride.training import snapshots
+from onestride.training.batches import ReplayBatches
+from onestride.training.checkpoint import RunDirectory, build_agent, restore_agent
+from onestride.training.drafting import write_draft
+from onestride.training.evaluations import Evaluations, Pending, Row, StopRule, read_evaluations
+from onestride.training.evaluators import Evaluators
+from onestride.training.following import follow, hand_over
+from onestride.training.guard import FiniteGuard
 from onestride.training.interruption import Interruption
+from onestride.training.material import Material
 from onestride.training.metrics import MetricsLog, read_metrics
-from onestride.training.normalisers import action_normaliser, observation_normaliser
+from onestride.training.online import OnlineStage
+from onestride.training.options import TrainOptions
+from onestride.training.ranks import END, SAVE, Ranks, followers, together
 from onestride.training.reporter import Reporter
 from onestride.training.snapshots import Snapshot
 from onestride.training.starting import begin, load_start
+from onestride.training.transitions import TransitionFile
 
-DEVICES = ("auto", "cpu", "cuda")
+__all__ = ["TrainOptions", "TrainResult", "train"]
 
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """What to train, on what, and where to keep it.
-
-    Attributes:
-        config: The agent's config; its type says which agent.
-        data: The store.
-        run: The run directory.
-        steps: Gradient steps.
-        seed: Of the initial weights, the noise and the windows.
-        observations: Observation features, in order; empty = all, in the schema's order.
-        log_every: Steps between log lines.
-        checkpoint_every: Steps between checkpoints.
-        device: One of ``auto``, ``cpu``, ``cuda``.
-        threads: CPU threads of torch.
-        start: Run whose policy and normalisers to begin from.
-        mode: How windows are read; all modes give the same batches where the data fits the buffer.
-    """
-
-    config: AgentConfig
-    data: Path
-    run: Path
-    steps: int = 6000
-    seed: int = 0
-    observations: tuple[str, ...] = ()
-    log_every: int = 50
-    checkpoint_every: int = 1000
-    device: str = "auto"
-    threads: int = 1
-    start: Path | None = None
-    mode: Mode = "resident"
-
-    def __post_init__(self) -> None:
-        """Refuse values that cannot be trained with, by field name."""
-        for field in ("steps", "log_every", "checkpoint_every", "threads"):
-            if getattr(self, field) < 1:
-                raise OneStrideError(f"{field}: expected >= 1, got {getattr(self, field)}")
-        if self.seed < 0:
-            raise OneStrideError(f"seed: expected >= 0, got {self.seed}")
+_BATCHES, _EVALUATED = "batches", "evaluated"
+"""Tensor groups of a checkpoint, beside the agent's and the online stage's."""
 
 
 @dataclass(frozen=True)
@@ -78,12 +47,16 @@ class TrainResult:
     Attributes:
         run: The run directory.
         agent: Name of the algorithm.
-        dataset_id: Content hash of the store.
-        steps: Gradient steps taken in all.
+        dataset_id: Content hash of the store; empty where there is none.
+        steps: Steps taken in all: gradient steps offline and environment steps online.
         resumed_from: Step this session started at; equal to ``steps`` where the run was finished already.
         train_s: Time in the training loop, all sessions together [s].
         steps_per_s: Speed of this session [1/s]; 0 where there was nothing to do.
         metrics: The last log line.
+        environment_steps: Environment steps among them.
+        success: Of the last evaluation; None where there was none.
+        stopped: Why it ended before the last step; empty where it did not.
+        restarts: Environments and evaluators that died in this session and were started again.
     """
 
     run: str
@@ -94,6 +67,10 @@ class TrainResult:
     train_s: float
     steps_per_s: float
     metrics: dict[str, float]
+    environment_steps: int = 0
+    success: float | None = None
+    stopped: str = ""
+    restarts: int = 0
 
 
 def train(options: TrainOptions, reporter: Reporter | None = None) -> TrainResult:
@@ -102,7 +79,8 @@ def train(options: TrainOptions, reporter: Reporter | None = None) -> TrainResul
     A finished run is left as it is. Ctrl-C and SIGTERM save a checkpoint first.
 
     Raises:
-        OneStrideError: Bad options or data, another run in the directory, or another process training there.
+        OneStrideError: Bad options or data, another run in the directory, another process training there, losses
+            that are not finite, or a worker that dies over and over.
         KeyboardInterrupt: Ctrl-C; the run can be resumed.
         SystemExit: SIGTERM; the run can be resumed.
     """
@@ -118,33 +96,36 @@ class _Session:
     def __init__(self, options: TrainOptions, reporter: Reporter) -> None:
         self.options, self.reporter = options, reporter
         self.directory = RunDirectory(options.run)
-        self.store = Store.open(options.data)
-        config = options.config
-        self.windows = Windows(
-            self.store,
-            observations=options.observations or None,
-            horizon=config.horizon,
-            history=config.history,
-            seed=options.seed,
-            mode=options.mode,
-            successors=False,
-        )
+        self.material = Material(options)
         self.start = load_start(options.start) if options.start else None
-        self.request = self._request()
-        self.device = _device(options.device)
-        self.agent = build_agent(self.request, *self._normalisers(), self.device)
-        self.step, self.seconds = 0, 0.0
+        self.request = self.material.request(self.start.fingerprint if self.start else "")
+        self.device = options.torch_device()
+        self.agent = build_agent(self.request, *self.material.normalisers(), self.device)
+        self.batches = self.material.batches(self.agent.needs, self.device, reporter.note)
+        self.rule = StopRule(options.stop_at_success, options.patience)
+        self.guard = FiniteGuard()
+        self.step, self.seconds, self.stopped = 0, 0.0, ""
+        self.online: OnlineStage | None = None
+        self.evaluations: Evaluations | None = None
+        self.resumed: Snapshot | None = None
+        self.ranks = Ranks()
+
+    @property
+    def finished(self) -> bool:
+        """Whether there are no more steps to take."""
+        return bool(self.stopped) or self.step >= self.options.total_steps
 
     def run(self) -> TrainResult:
         """Go on from the newest intact checkpoint to the last step."""
         self.directory.claim(self.request)
         self._resume()
         resumed_from, seconds_before = self.step, self.seconds
-        if self.step < self.options.steps:
+        if not self.finished or self._owed() is not None:
             self._write_contract()  # before the work, so that data no contract fits is refused at once
-            self._loop()
-        spent = self.seconds - seconds_before
-        rows = read_metrics(self.directory.metrics)
+            with ExitStack() as stack:
+                self._loop(stack)
+        spent, rows = self.seconds - seconds_before, read_metrics(self.directory.metrics)
+        evaluated = read_evaluations(self.directory.evaluations)
         return TrainResult(
             run=str(self.directory.path),
             agent=self.request.agent,
@@ -154,28 +135,11 @@ class _Session:
             train_s=self.seconds,
             steps_per_s=(self.step - resumed_from) / spent if spent else 0.0,
             metrics=rows[-1] if rows else {},
+            environment_steps=max(0, self.step - self.options.offline_steps),
+            success=evaluated[-1]["success"] if evaluated else None,
+            stopped=self.stopped,
+            restarts=sum(crew.restarts for crew in (self.online, self.evaluations) if crew),
         )
-
-    def _request(self) -> RunConfig:
-        config = self.options.config
-        return RunConfig(
-            agent=catalogue.name_of(config),
-            settings=catalogue.config_to_json(config),
-            dataset_id=self.store.dataset_id,
-            data=str(self.options.data.resolve()),
-            observations=self.windows.observations,
-            observation_dim=config.history * self.windows.observation_dim,
-            action_dim=self.windows.action_dim,
-            steps=self.options.steps,
-            seed=self.options.seed,
-            start=self.start.fingerprint if self.start else "",
-        )
-
-    def _normalisers(self) -> tuple[Affine, Affine]:
-        label = self.store.schema.label
-        found: Statistics = statistics(self.store, [*self.windows.observations, label])
-        observation = observation_normaliser(found, self.windows.observations, self.options.config.history)
-        return observation, action_normaliser(found, label)
 
     def _resume(self) -> None:
         snapshot, damaged = snapshots.newest(self.directory.checkpoints)
@@ -186,71 +150,172 @@ class _Session:
                 begin(self.agent, self.request, self.start)
             return
         restore_agent(self.agent, snapshot)
-        self.windows.load_state_dict(snapshot.values["windows"])
+        self.batches.load(snapshot.tensors.get(_BATCHES, {}), snapshot.values["windows"])
         self.step, self.seconds = snapshot.step, snapshot.values["seconds"]
-        finished = self.step >= self.options.steps
-        text = "finished already, nothing to do" if finished else f"resumed at step {self.step}"
-        self.reporter.note(f"{self.directory.path}: {text}")
+        self.stopped, self.resumed = snapshot.values.get("stopped", ""), snapshot
+        text = "finished already, nothing to do" if self.finished else f"resumed at step {self.step}"
+        self.reporter.note(f"{self.directory.path}: {text}{': ' if self.stopped else ''}{self.stopped}")
 
-    def _loop(self) -> None:
-        with ExitStack() as stack:
-            log = MetricsLog(self.directory.metrics, self.directory.tensorboard, self.step)
-            stack.callback(log.close)
-            interruption = stack.enter_context(Interruption())
-            started, first, before = time.perf_counter(), self.step, self.seconds
-            while self.step < self.options.steps:
-                log.add(self.agent.update(self._batch()))
-                self.step += 1
-                self.seconds = before + time.perf_counter() - started
-                if self._due(self.options.log_every):
-                    speed = (self.step - first) / (self.seconds - before)
-                    metrics = log.write(self.step, self.seconds)
-                    self.reporter.progress(self.step, self.options.steps, metrics, speed)
-                if interruption.pending or self._due(self.options.checkpoint_every):
-                    self._save()
-                interruption.raise_pending()
+    def _owed(self) -> Pending | None:
+        """The evaluation that was going on when the checkpoint was taken, unless its row is in the table."""
+        values = self.resumed.values.get(_EVALUATED) if self.resumed else None
+        if self.resumed is None or values is None:
+            return None
+        rows = read_evaluations(self.directory.evaluations)
+        if any(row["step"] == values["step"] for row in rows):
+            return None
+        return Pending(values["step"], values["seconds"], self.resumed.tensors[_EVALUATED])
 
-    def _due(self, every: int) -> bool:
-        return self.step % every == 0 or self.step == self.options.steps
+    def _loop(self, stack: ExitStack) -> None:
+        log = MetricsLog(self.directory.metrics, self.directory.tensorboard, self.step)
+        stack.callback(log.close)
+        self._open_evaluations(stack)
+        self._open_ranks(stack)
+        interruption = stack.enter_context(Interruption())
+        started, first, before = time.perf_counter(), self.step, self.seconds
+        while not self.finished:
+            last = self.step
+            self._advance(log, stack)
+            self.seconds = before + time.perf_counter() - started
+            if self._due(last, self.options.log_every):
+                self._log(log, (self.step - first) / (self.seconds - before))
+            self._evaluate(log, last)
+            saving = bool(interruption.pending or self.stopped or self._due(last, self.options.checkpoint_every))
+            self.ranks.order(SAVE * saving | END * bool(interruption.pending or self.finished))
+            if saving:
+                self._save()
+            interruption.raise_pending()
+        if self.evaluations:
+            self._tell(log, self.evaluations.finish())
 
-    def _batch(self) -> dict[str, torch.Tensor]:
-        batch = self.windows.sample(self.options.config.batch_size)
-        return {name: torch.from_numpy(values).to(self.device) for name, values in batch.items()}
+    def _due(self, last: int, every: int) -> bool:
+        """Whether a multiple of `every`, or the end, was reached since the step `last`."""
+        return self.step // every > last // every or self.step >= self.options.total_steps
+
+    def _advance(self, log: MetricsLog, stack: ExitStack) -> None:
+        """One gradient step offline, or one step of every environment online and the gradient steps that belong to it.
+
+        The environments move while the device learns from what was there before.
+        """
+        if self.step < self.options.offline_steps:
+            self._update(log)
+            self.step += 1
+            return
+        online = self.online or self._open_online(stack)
+        online.send()
+        if online.learning:
+            for _ in range(self.options.environments * self.options.updates_per_step):
+                self._update(log)
+        for line in online.receive():
+            self.reporter.note(line)
+        self.step += self.options.environments
+
+    def _update(self, log: MetricsLog) -> None:
+        metrics = self.agent.update(self.batches.sample(self.options.share))
+        self.guard.add(self.step + 1, tuple(metrics), log.add(metrics), self.batches.drawn())
+
+    def _log(self, log: MetricsLog, speed: float) -> None:
+        self._check()
+        metrics = log.write(self.step, self.seconds, self.online.metrics() if self.online else None)
+        self.reporter.progress(self.step, self.options.total_steps, metrics, speed)
+
+    def _check(self) -> None:
+        """Stop where a loss was not finite; what there is goes to `failures`, the checkpoints stay as they are."""
+        failure = self.guard.failure()
+        if failure is None:
+            return
+        state = self.agent.state_dict()
+        values = {"agent": dict(state.values), "starts": failure.starts, "problem": failure.describe()}
+        home = snapshots.save(self.directory.failures, Snapshot(failure.step, state.tensors, values))
+        raise OneStrideError(
+            f"{failure.describe()}; the agent and the windows are in {home}, earlier checkpoints are as they were"
+        )
+
+    def _open_evaluations(self, stack: ExitStack) -> None:
+        if self.material.environment is None:
+            return
+        options = self.options
+        evaluators = Evaluators(
+            self.request, self.directory.contract(), self.material.create, options.evaluators, options.worker_timeout
+        )
+        stack.callback(evaluators.close)
+        seeds = range(options.evaluation_seed, options.evaluation_seed + options.episodes)
+        owed = self._owed()
+        self.evaluations = Evaluations(self.directory.evaluations, self.step, evaluators, seeds)
+        if owed is not None:
+            self.evaluations.begin(owed)
+
+    def _open_ranks(self, stack: ExitStack) -> None:
+        """Let the other ranks begin where this one stands."""
+        count = self.options.processes
+        if count == 1 or self.finished:
+            return
+        start = self.start.fingerprint if self.start else ""
+        meeting = stack.enter_context(followers(follow, count, self.options, start))
+        self.ranks = stack.enter_context(together(0, count, meeting, self.device, self.options.worker_timeout))
+        self.ranks.tell(hand_over(self.agent, self.batches, self.resumed.tensors if self.resumed else {}))
+
+    def _evaluate(self, log: MetricsLog, last: int) -> None:
+        """Take what the evaluators have done; begin the next evaluation where one is due."""
+        evaluations = self.evaluations
+        if evaluations is None:
+            return
+        self._tell(log, evaluations.poll())
+        if not self._due(last, self.options.evaluate_every):
+            return
+        self._check()
+        self._tell(log, evaluations.finish())
+        evaluations.begin(Pending(self.step, self.seconds, self.agent.as_exportable().state_dict()))
+        if self.options.stops_early:
+            self._tell(log, evaluations.finish())
+            self.stopped = self.rule.verdict(evaluations.rows) or ""
+
+    def _tell(self, log: MetricsLog, row: Row | None) -> None:
+        for line in self.evaluations.notes() if self.evaluations else ():
+            self.reporter.note(line)
+        if row is None:
+            return
+        step, names = int(row["step"]), ("success", "return", "cost", "length")
+        log.scalars(step, {f"evaluation/{name}": row[name] for name in names})
+        self.reporter.note(
+            f"step {step}: success {row['success']:.2f}, return {row['return']:.4g} over {row['episodes']:.0f} episodes"
+        )
+
+    def _open_online(self, stack: ExitStack) -> OnlineStage:
+        if not isinstance(self.batches, ReplayBatches):
+            raise OneStrideError("expected an agent that learns from outcomes for online steps")
+        dims = self.material.observation_dim, self.material.action_dim
+        file = TransitionFile(self.directory.transitions, *dims)
+        online = OnlineStage(self.options, self.agent, self.batches.replay, self.material.create, file)
+        stack.callback(online.close)
+        count = self.step - self.options.offline_steps
+        for line in online.begin(count, self.resumed.tensors if self.resumed else {}):
+            self.reporter.note(line)
+        self.online = online
+        return online
 
     def _save(self) -> None:
+        self._check()
         state = self.agent.state_dict()
+        tensors = {**state.tensors, **(self.online.tensors() if self.online else {})}
+        tensors |= self.ranks.gather_noise(state.tensors)
         values = {
             "agent": dict(state.values),
-            "windows": self.windows.state_dict(),
+            "windows": dict(self.batches.values()),
             "seconds": self.seconds,
+            "stopped": self.stopped,
         }
-        snapshots.save(self.directory.checkpoints, Snapshot(self.step, state.tensors, values))
+        if batches := self.batches.tensors():
+            tensors[_BATCHES] = batches
+        if self.evaluations and (pending := self.evaluations.pending):
+            tensors[_EVALUATED] = pending
+            values[_EVALUATED] = {"step": pending.step, "seconds": pending.seconds}
+        snapshots.save(self.directory.checkpoints, Snapshot(self.step, tensors, values))
         self._write_contract()
 
     def _write_contract(self) -> None:
-        config = self.options.config
-        draft = contracts.draft(
-            self.store,
-            list(self.windows.observations),
-            algorithm=self.request.agent,
-            nfe=config.nfe,
-            horizon=config.horizon,
-            n_action_steps=config.n_action_steps,
-            config=self.request.settings,
-            seed=self.options.seed,
-            step=self.step,
-            history=config.history,
-            normaliser=self.start.normaliser if self.start else None,
-        )
-        self.directory.write_contract(draft.model_dump_json(indent=2))
-
-
-def _device(name: str) -> torch.device:
-    if name not in DEVICES:
-        raise unknown("device", name, DEVICES)
-    if name == "cuda" and not torch.cuda.is_available():
-        raise OneStrideError("device: expected a CUDA device that torch can use, got none, available: cpu")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+        replay = self.batches.replay if isinstance(self.batches, ReplayBatches) else None
+        write_draft(self.directory, self.material, self.options, self.request, self.step, replay, self.start)
 
 
 @contextmanager

@@ -9,11 +9,15 @@ import pytest
 from controller_drive import Always, Drive
 from hypothesis import HealthCheck, settings
 from policy_samples import ROBOT, cube_contract, sample_graph, signed
+from teleop_drive import Person
 
 from onestride.deploy.contract import Contract
 from onestride.deploy.controller import Controller
 from onestride.deploy.kinematics import ForwardKinematics
 from onestride.deploy.safety.chain import Chain
+from onestride.deploy.teleop.mapping import load_mapping
+from onestride.deploy.teleop.operator import Device, Operator
+from onestride.deploy.teleop.supervised import NoPolicy, SupervisedController
 from onestride.hardware.description import RobotDescription, load_robot
 from onestride.hardware.plant import Plant
 from onestride.hardware.scene import Scene
@@ -56,9 +60,9 @@ def plant(cube_scene: Scene, robot: RobotDescription) -> Plant:
 @pytest.fixture(scope="session")
 def start(cube_scene: Scene) -> np.ndarray:
     """The full state of one episode's start."""
-    from onestride.training.environments.registry import make
+    from onestride.training.environments.ogbench_cube import make_cube
 
-    environment = make(cube_scene.description.environment)
+    environment = make_cube(cube_scene.description.environment)
     environment.reset(seed=21)
     state = environment.state()
     environment.close()
@@ -74,5 +78,20 @@ def drive(contract, robot, forward, plant):
     ) -> Drive:
         controller = Controller(contract, robot, forward, inference or Always(), chain=chain, soft_start=soft_start)
         return Drive(controller, plant, **keywords)
+
+    return make
+
+
+@pytest.fixture
+def person(contract, robot, forward, plant, start):
+    """Makes a drive with a person; its axes ask for the contract's numbers as they are, unless `said` differs."""
+
+    def make(device: Device = "joy", policy: Always | None = None, **said) -> Person:
+        mapping = load_mapping(None, contract).model_copy(update={"dead_zone": 0.0, "reference": "measured", **said})
+        operator = Operator(contract, mapping, forward, device, supervises=policy is not None)
+        controller = SupervisedController(contract, robot, forward, policy or NoPolicy(), operator, soft_start=0.0)
+        one = Person(controller, plant, operator=operator)
+        one.activate(start)
+        return one
 
     return make

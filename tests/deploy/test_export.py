@@ -138,5 +138,5 @@ def test_chunks_of_another_shape_than_promised_are_refused(contract, tmp_path):
         def forward(self, observation, noise):
             return tuple(chunk[:, :2] for chunk in super().forward(observation, noise))
 
-    with pytest.raises(OneStrideError, match=r"expected chunks of shape \(1, 5, 5\), got \(1, 2, 5\)"):
+    with pytest.raises(OneStrideError, match=r"expected actions_nfe1 of shape \(1, 5, 5\), got \(1, 2, 5\)"):
         export_policy(Short(), contract, tmp_path / "policy.onnx", NOTHING)

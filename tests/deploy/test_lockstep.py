@@ -19,9 +19,9 @@ CUBE = "ogbench/cube-single-singletask-task2-v0"
 @pytest.fixture(scope="module")
 def sides(small_run, cube_scene):
     """The environment, and what knows only contract and scene: plant, observer, action mapper."""
-    from onestride.training.environments.registry import make
+    from onestride.training.environments.ogbench_cube import make_cube
 
-    environment = make(CUBE)
+    environment = make_cube(CUBE)
     contract, _ = load_contract(small_run.policy)
     robot = load_robot("ur5e_2f85")
     forward = ForwardKinematics.load(cube_scene.model_path, robot)
@@ -42,9 +42,10 @@ def test_observation_and_target_are_the_environments_over_an_episode(sides, seed
         np.testing.assert_allclose(observer.step(measurement), expected, rtol=0, atol=1e-6)
         action = np.clip(oracle.act() + 0.3 * rng.standard_normal(5), -1, 1)
         target = mapper.target(measurement, action, last_sent=measurement.position)
-        expected, _, solved, _ = environment.step(action)
+        step = environment.step(action)
+        expected = step.observation
         np.testing.assert_allclose(target, controls / scale, rtol=0, atol=1e-6)
-        if solved:
+        if step.success:
             return
         plant.command(controls / scale)
         plant.step(plant.scene.substeps)

@@ -182,6 +182,8 @@ def test_nothing_asked_nothing_given(threaded):
 class Gated:
     """A policy that waits at a gate before it draws its noise."""
 
+    readings = ()
+
     def __init__(self, policy: PolicyRuntime) -> None:
         self._policy, self.gate, self.entered = policy, threading.Event(), threading.Event()
 

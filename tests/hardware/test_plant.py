@@ -18,10 +18,10 @@ STEPS = 200
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
-    from onestride.training.environments.registry import make
+    from onestride.training.environments.ogbench_cube import make_cube
     from onestride.training.environments.scenes import export_scene
 
-    environment = make(NAME)
+    environment = make_cube(NAME)
     scene = export_scene(environment, tmp_path_factory.mktemp("scene") / "cube")
     yield environment, Plant(scene, load_robot("ur5e_2f85"))
     environment.close()
@@ -37,7 +37,7 @@ def test_plant_is_the_environment_over_200_steps(pair, seed, monkeypatch):
     solved_after = None
     for step in range(STEPS):
         action = oracle.act() + (0.0 if step % 4 else rng.normal(size=5))
-        _, _, success, _ = environment.step(action)
+        success = environment.step(action).success
         plant.command(inner.data.ctrl / scale)
         plant.step(plant.scene.substeps)
         np.testing.assert_allclose(plant.data.qpos, inner.data.qpos, rtol=0, atol=1e-9)

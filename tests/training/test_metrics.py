@@ -40,3 +40,18 @@ def test_resume_drops_later_and_torn_lines(tmp_path: Path, torn: str) -> None:
     write(tmp_path, 4, {6: [30.0]})
     rows = read_metrics(tmp_path / "metrics.csv")
     assert [(row["step"], row["actor/loss"]) for row in rows] == [(2, 1), (4, 2), (6, 30)]
+
+
+def test_a_new_column_is_empty_in_earlier_lines(tmp_path: Path) -> None:
+    """Online metrics come after the offline ones, and lines without updates hold them alone."""
+    log = MetricsLog(tmp_path / "metrics.csv", tmp_path / "tb", 0)
+    log.add({"actor/loss": torch.tensor(1.0)})
+    log.write(1, 0.1)
+    log.write(2, 0.2, {"environment/return": -5.0})
+    log.add({"actor/loss": torch.tensor(2.0)})
+    log.write(3, 0.3, {})
+    log.close()
+    text = "step,seconds,actor/loss,environment/return\n1,0.1,1,\n2,0.2,,-5\n3,0.3,2,\n"
+    assert (tmp_path / "metrics.csv").read_text() == text
+    rows = read_metrics(tmp_path / "metrics.csv")
+    assert [set(row) - {"step", "seconds"} for row in rows] == [{"actor/loss"}, {"environment/return"}, {"actor/loss"}]

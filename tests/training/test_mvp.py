@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from reference_mvp import ReferenceMVP
 from torch import nn
 
 from onestride.hardware.errors import OneStrideError
@@ -15,10 +17,11 @@ from onestride.training.agents.ema import EMA
 from onestride.training.agents.mvp import MVPAgent, MVPConfig
 
 from .toy_store import ACTION, OBSERVATION, SMALL, expert, make_agent, random_batch
+from .value_batches import make_batch
 
 
 def parameters(agent: MVPAgent) -> list[torch.Tensor]:
-    return [p.detach().clone() for module in (agent.policy, agent.ema.module) for p in module.parameters()]
+    return [p.detach().clone() for module in (agent.actor.policy, agent.actor.acting) for p in module.parameters()]
 
 
 def test_it_imitates_a_known_expert() -> None:
@@ -95,10 +98,10 @@ def test_the_average_acts_and_is_exported() -> None:
     agent = make_agent()
     observation, noise = torch.ones(1, OBSERVATION), torch.ones(1, SMALL.horizon, ACTION) / 2
     with torch.no_grad():
-        for parameter in agent.policy.parameters():
+        for parameter in agent.actor.policy.parameters():
             parameter.add_(0.5)
     before = agent.act(observation, noise)
-    assert not torch.equal(before, agent.policy.act(observation, noise))
+    assert not torch.equal(before, agent.actor.policy.act(observation, noise))
     outputs = agent.as_exportable()(observation, noise)
     assert len(outputs) == len(SMALL.nfe)
     assert torch.equal(outputs[0], before)
@@ -111,7 +114,7 @@ def test_learning_rate_schedule(decay: str, factors: list[float]) -> None:
     seen = []
     for seed in range(5):
         agent.update(random_batch(seed=seed))
-        seen.append(agent.optimiser.param_groups[0]["lr"] / 2e-3)
+        seen.append(agent.actor.optimiser.param_groups[0]["lr"] / 2e-3)
     assert seen == pytest.approx(factors, abs=1e-6)
 
 
@@ -135,3 +138,77 @@ def test_learning_rate_schedule(decay: str, factors: list[float]) -> None:
 def test_settings_that_cannot_work_are_refused_by_name(field: str, value: Any) -> None:
     with pytest.raises(OneStrideError, match=f"^{field}: expected"):
         MVPConfig(**{field: value})
+
+
+def test_imitation_is_what_it_always_was() -> None:
+    """Figures of the first version of this agent, which had no critic: rounding aside, nothing has changed."""
+    agent, metrics = make_agent(), {}
+    for seed in range(5):
+        metrics = agent.update(random_batch(seed=seed))
+    assert {name: value.item() for name, value in metrics.items()} == pytest.approx(
+        {"actor/loss": 1.8955591, "actor/mean_flow_mse": 1.8004203, "actor/instantaneous_mse": 1.3647547}, rel=1e-5
+    )
+    acted = agent.act(torch.ones(1, OBSERVATION), torch.full((1, 2, ACTION), 0.5)).flatten().tolist()
+    assert acted == pytest.approx([0.6228590, 0.5645100, 0.2248926, 0.3769445], rel=1e-5)
+    assert agent.critic is None and agent.needs == ()
+    assert set(agent.state_dict().tensors) == {"model", "ema", "optimiser", "random"}
+
+
+RANKED = replace(SMALL, candidates=4, nfe=(1,), lr_decay="none", critic_hidden=(16, 16), rank_dtype="float32")
+
+
+def test_the_step_is_the_plain_one() -> None:
+    """Five gradient steps beside the reference, which shares no code with the agent: losses and weights."""
+    agent = make_agent(replace(RANKED, hidden=(32, 32), critic_hidden=(32, 32)))
+    reference = ReferenceMVP(agent)
+    for seed in range(5):
+        batch = make_batch(2, seed=seed)
+        metrics = agent.update(batch)
+        critic_loss, actor_loss = reference.update(batch)
+        torch.testing.assert_close(metrics["critic/loss"], critic_loss, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(metrics["actor/loss"], actor_loss, rtol=1e-4, atol=1e-6)
+    assert agent.critic is not None
+    mine = agent.actor.acting.flow.network.layers.parameters()
+    for a, b in zip(mine, reference.ema.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+    plain = [weight for name, weight in reference.targets[1].named_parameters() if name.endswith("weight")]
+    for weight, expected in zip(agent.critic.target.weights, plain[1:], strict=True):
+        torch.testing.assert_close(weight[1], expected, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(("imitate", "own"), [("buffer", []), ("best_of_n", range(16)), ("mix", range(1, 16, 2))])
+def test_what_is_imitated(imitate: str, own: Sequence[int]) -> None:
+    """The dataset's chunk, or the best of fresh candidates, whole where the dataset's is cut short."""
+    agent, batch = make_agent(replace(RANKED, imitate=imitate)), make_batch(2)
+    batch["valid"][:, 1] = 0.0
+    state = agent.generator.get_state()
+    chunks, valid = agent._imitated(batch)
+    assert agent.critic is not None
+    agent.generator.set_state(state)
+    others = [row for row in range(16) if row not in own]
+    assert torch.equal(chunks[others], batch["actions"][others])
+    assert (valid[others, 1] == 0).all() and (valid[:, 0] == 1).all()
+    if own:
+        best = agent.critic.best(batch["observations"].flatten(1)[list(own)], agent.generator)
+        assert torch.equal(chunks[list(own)], best)
+        assert (valid[list(own)] == 1).all()
+
+
+def test_a_ranked_run_begins_from_an_imitating_one() -> None:
+    """The policy is taken over, the critic begins anew."""
+    source, mine, fresh = make_agent(seed=1), make_agent(RANKED, seed=2), make_agent(RANKED, seed=2)
+    source.update(random_batch())
+    mine.begin_from(source.state_dict())
+    assert mine.critic is not None and fresh.critic is not None
+    noise = torch.randn(3, SMALL.horizon, ACTION)
+    observation = torch.randn(3, OBSERVATION)
+    assert torch.equal(mine.actor.acting.act(observation, noise), source.act(observation, noise))
+    assert torch.equal(mine.critic.online.of_s, fresh.critic.online.of_s)
+    mine.update(make_batch(2))
+
+
+def test_without_the_constraint_only_the_mean_flow_counts() -> None:
+    agent = make_agent(replace(SMALL, ivc_weight=0.0, weight_power=0.0))
+    _, metrics = agent.actor_loss(random_batch())
+    assert metrics["actor/loss"].item() == pytest.approx(metrics["actor/mean_flow_mse"].item())
+    assert metrics["actor/instantaneous_mse"] > 0

@@ -19,7 +19,7 @@ import torch
 from onestride.datasets.store import Store
 from onestride.deploy.contract import parse_contract
 from onestride.hardware.errors import OneStrideError
-from onestride.training import trainer
+from onestride.training import drafting
 from onestride.training.agents.mvp import MVPAgent
 from onestride.training.checkpoint import RunDirectory, load_run
 from onestride.training.metrics import read_metrics
@@ -118,9 +118,9 @@ def test_normalisers_come_from_the_data(options: TrainOptions, store: Store) -> 
     assert isinstance(agent, MVPAgent)
     position, goal = store.read("position"), store.read("goal")
     expected = torch.tensor([*position.mean(0), *goal.mean(0)], dtype=torch.float32)
-    torch.testing.assert_close(agent.policy.observation.offset, expected)
-    torch.testing.assert_close(1 / agent.policy.observation.scale[2], torch.tensor(goal.std()))
-    assert agent.policy.action.scale.tolist() == [1, 1] and agent.policy.low.tolist() == [-1, -1]
+    torch.testing.assert_close(agent.actor.policy.observation.offset, expected)
+    torch.testing.assert_close(1 / agent.actor.policy.observation.scale[2], torch.tensor(goal.std()))
+    assert agent.actor.policy.action.scale.tolist() == [1, 1] and agent.actor.policy.low.tolist() == [-1, -1]
 
 
 def test_actions_outside_the_unit_box_are_scaled_by_min_and_max(tmp_path: Path) -> None:
@@ -129,8 +129,8 @@ def test_actions_outside_the_unit_box_are_scaled_by_min_and_max(tmp_path: Path) 
     agent = load_run(tmp_path / "run").agent
     assert isinstance(agent, MVPAgent)
     actions = store.read("action")
-    torch.testing.assert_close(agent.policy.low, torch.from_numpy(actions.min(0)))
-    torch.testing.assert_close(agent.policy.high, torch.from_numpy(actions.max(0)))
+    torch.testing.assert_close(agent.actor.policy.low, torch.from_numpy(actions.min(0)))
+    torch.testing.assert_close(agent.actor.policy.high, torch.from_numpy(actions.max(0)))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -242,7 +242,7 @@ def test_data_no_contract_fits_is_refused_before_the_work(
     def refuse(*_: object, **__: object) -> None:
         raise OneStrideError("observations are not those of the environment")
 
-    monkeypatch.setattr(trainer.contracts, "draft", refuse)
+    monkeypatch.setattr(drafting.contracts, "draft", refuse)
     with pytest.raises(OneStrideError, match="not those of the environment"):
         train(options)
     assert not (options.run / "checkpoints").exists()

@@ -7,13 +7,7 @@ import html
 from pathlib import Path
 from typing import Any
 
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 58rem; margin: 2rem auto; padding: 0 1rem; color: #1d2430; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
-table { border-collapse: collapse; } td { padding: .15rem .9rem .15rem 0; font-variant-numeric: tabular-nums; }
-.row { display: flex; flex-wrap: wrap; gap: 1.5rem; } .row > * { flex: 1 1 24rem; min-width: 0; max-width: 29rem; }
-svg, img { max-width: 100%; height: auto; } .note { color: #5b6370; }
-"""
+from onestride.training.pages import document, side_by_side, table
 
 
 def build_page(report: dict[str, Any], figures: list[str], film: Path | None, film_note: str) -> str:
@@ -27,14 +21,12 @@ def build_page(report: dict[str, Any], figures: list[str], film: Path | None, fi
     """
     picture = f'<img alt="{html.escape(film_note)}" src="{_embedded(film)}">' if film else ""
     headline = f"{report['success_rate']:.0%} of {report['episodes']} unseen episodes solved through the ROS 2 node"
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>onestride demo</title><style>{STYLE}</style></head><body>
-<h1>onestride demo: {headline}</h1>
+    shown = f'{picture}<p class="note">{html.escape(film_note)}</p>'
+    body = f"""<h1>onestride demo: {headline}</h1>
 <p class="note">Simulated robot. The same policy in the bare environment: {report["bare_env_success_rate"]:.0%}.</p>
-<div class="row"><div>{picture}<p class="note">{html.escape(film_note)}</p></div><div>{_table(report)}</div></div>
-<h2>Figures</h2><div class="row">{"".join(f"<div>{figure}</div>" for figure in figures)}</div>
-</body></html>
-"""
+{side_by_side([shown, table(rows(report))])}
+<h2>Figures</h2>{side_by_side(figures)}"""
+    return document("onestride demo", body)
 
 
 def rows(report: dict[str, Any]) -> list[tuple[str, str]]:
@@ -56,11 +48,6 @@ def rows(report: dict[str, Any]) -> list[tuple[str, str]]:
         ("policy", f"sha256 {report['policy_sha256'][:16]}…"),
         ("whole demo", f"{report['total_s']:.0f} s"),
     ]
-
-
-def _table(report: dict[str, Any]) -> str:
-    cells = (f"<tr><td>{html.escape(name)}</td><td>{html.escape(value)}</td></tr>" for name, value in rows(report))
-    return f"<table>{''.join(cells)}</table>"
 
 
 def _embedded(path: Path) -> str:

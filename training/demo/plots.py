@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import csv
-import io
 from pathlib import Path
 from typing import Any
 
-GREEN, RED, BLUE, GREY = "#2a9d5c", "#d1495b", "#2f6f9f", "#8a8f98"
+from onestride.training.pages import BLUE, GREEN, GREY, RED, new_figure, svg
 
 
 def loss_curve(metrics: Path) -> str:
@@ -15,7 +14,7 @@ def loss_curve(metrics: Path) -> str:
     with metrics.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     steps = [int(row["step"]) for row in rows]
-    figure, axes = _figure()
+    figure, axes = new_figure()
     for name, label, colour in (
         ("actor/mean_flow_mse", "mean flow", BLUE),
         ("actor/instantaneous_mse", "instantaneous velocity", GREEN),
@@ -23,12 +22,12 @@ def loss_curve(metrics: Path) -> str:
         axes.semilogy(steps, [float(row[name]) for row in rows], label=label, color=colour, linewidth=1)
     axes.set(xlabel="gradient step", ylabel="squared error", title="Training")
     axes.legend(frameon=False)
-    return _svg(figure)
+    return svg(figure)
 
 
 def success_chart(trials: list[dict[str, Any]]) -> str:
     """Steps until solved, for each unseen seed, in the bare environment and through the node."""
-    figure, axes = _figure()
+    figure, axes = new_figure()
     for shift, name, label, colour in ((-0.2, "bare", "bare environment", GREY), (0.2, "node", "ROS 2 node", BLUE)):
         for index, trial in enumerate(trials):
             result = trial[name]
@@ -42,32 +41,16 @@ def success_chart(trials: list[dict[str, Any]]) -> str:
     )
     axes.set_xticks(range(len(trials)))
     axes.legend(frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.22))
-    return _svg(figure)
+    return svg(figure)
 
 
 def latency_histogram(histogram: dict[str, list[float]], tick_ms: dict[str, float]) -> str:
     """How long control ticks took."""
-    figure, axes = _figure()
+    figure, axes = new_figure()
     edges, counts = histogram["edges"], histogram["counts"]
     axes.stairs(counts, edges, fill=True, color=BLUE)
     axes.set(xscale="log", yscale="log", xlabel="control tick [ms]", ylabel="ticks", title="Time per control tick")
     for name in ("p50", "p99", "max"):
         axes.axvline(tick_ms[name], color=RED if name == "max" else GREY, linewidth=1)
         axes.text(tick_ms[name], axes.get_ylim()[1], f" {name} {tick_ms[name]:.2f}", rotation=90, va="top", fontsize=8)
-    return _svg(figure)
-
-
-def _figure() -> tuple[Any, Any]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 3.2), layout="constrained")
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def _svg(figure: Any) -> str:
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg")
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
+    return svg(figure)

@@ -20,7 +20,7 @@ from onestride.hardware.scene import Scene, save_starts
 from onestride.training.agents import catalogue
 from onestride.training.collection import Collected, Collection, collect
 from onestride.training.commands import progress_bar
-from onestride.training.environments.registry import make
+from onestride.training.environments.ogbench_cube import make_cube
 from onestride.training.environments.scenes import export_scene
 from onestride.training.evaluation import Trial, evaluate
 from onestride.training.exporting import export_run, fresh_parity
@@ -156,7 +156,7 @@ def check_stage(shop: Workshop) -> list[Finding]:
 
 def bare_stage(shop: Workshop) -> tuple[Scene, list[Trial]]:
     """The scene and episode starts for the plant, and the policy's success without a robot between."""
-    environment = make(ENVIRONMENT)
+    environment = make_cube(ENVIRONMENT)
     try:
         scene = export_scene(environment)
         states = []
