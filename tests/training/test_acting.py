@@ -72,11 +72,12 @@ def test_one_candidate_is_what_the_policy_draws_unranked(run: Path) -> None:
     single, many = policy_of(loaded, candidates=1), policy_of(loaded, candidates=64)
     assert [policy.contract.policy.candidates for policy in (single, many)] == [1, 64]
     ranked: BestOfN = loaded.agent.critic.ranked  # type: ignore[attr-defined]
-    seen = np.linspace(-1, 1, 6, dtype=np.float32)
+    seen = np.linspace(-1, 1, 6, dtype=np.float32).astype(np.float64)
     noise = np.random.default_rng(0).standard_normal((1, *single.contract.noise_shape[1:]), dtype=np.float32)
     with torch.inference_mode():
-        drawn = ranked.policy.act(torch.from_numpy(seen[None]), torch.from_numpy(noise))[0]
-        s = ranked.policy.condition(torch.from_numpy(seen[None]))
+        observation = torch.from_numpy(seen[None]).float()
+        drawn = ranked.policy.act(observation, torch.from_numpy(noise))[0]
+        s = ranked.policy.condition(observation)
         np.testing.assert_array_equal(single.infer(seen), drawn.numpy())
         chunks = [ranked.policy.action(torch.from_numpy(policy.infer(seen))) for policy in (single, many)]
         one, best = (float(ranked.critic(s, chunk.flatten()[None, None]).mean()) for chunk in chunks)

@@ -19,6 +19,7 @@ import torch
 from onestride.datasets.store import Store
 from onestride.deploy.contract import parse_contract
 from onestride.hardware.errors import OneStrideError
+from onestride.policies.normaliser import Affine
 from onestride.training import drafting
 from onestride.training.agents.mvp import MVPAgent
 from onestride.training.checkpoint import RunDirectory, load_run
@@ -118,8 +119,10 @@ def test_normalisers_come_from_the_data(options: TrainOptions, store: Store) -> 
     assert isinstance(agent, MVPAgent)
     position, goal = store.read("position"), store.read("goal")
     expected = torch.tensor([*position.mean(0), *goal.mean(0)], dtype=torch.float32)
-    torch.testing.assert_close(agent.actor.policy.observation.offset, expected)
-    torch.testing.assert_close(1 / agent.actor.policy.observation.scale[2], torch.tensor(goal.std()))
+    normaliser = agent.actor.policy.observation
+    assert isinstance(normaliser, Affine)
+    torch.testing.assert_close(normaliser.offset, expected)
+    torch.testing.assert_close(1 / normaliser.scale[2], torch.tensor(goal.std()))
     assert agent.actor.policy.action.scale.tolist() == [1, 1] and agent.actor.policy.low.tolist() == [-1, -1]
 
 
