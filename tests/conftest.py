@@ -13,6 +13,9 @@ from onestride.hardware.scene import Scene
 
 ROOT = Path(__file__).resolve().parents[1]
 
+# Small networks on several threads wait for one another, above all where another process has one of the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 def pytest_configure() -> None:
     """Take Ctrl-C again: a shell's background job ignores it, and so would every process that a test interrupts."""

@@ -25,6 +25,7 @@ from onestride.training import snapshots
 from onestride.training.agents import catalogue
 from onestride.training.agents.catalogue import Agent
 from onestride.training.agents.state import AgentState
+from onestride.training.origin import origin
 from onestride.training.snapshots import Snapshot
 from onestride.training.vision import conditioning
 
@@ -137,6 +138,7 @@ class RunDirectory:
         self.tensorboard = path / "tb"
         self._config = path / "config.json"
         self._contract = path / "contract.json"
+        self._origin = path / "origin.json"
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -163,6 +165,7 @@ class RunDirectory:
             OneStrideError: Another run lives here: names each field that differs, and what to do.
         """
         if not self._config.exists():
+            self._write(self._origin, json.dumps(origin(), indent=2) + "\n")
             self._write(self._config, json.dumps(asdict(config), indent=2) + "\n")
             return
         differences = self.config().differences(config)
@@ -190,6 +193,13 @@ class RunDirectory:
         if config.format != FORMAT:
             raise OneStrideError(f"{self._config}: expected format {FORMAT}, got {config.format}")
         return config
+
+    def origin(self) -> dict[str, Any]:
+        """Commit and device that the run began with; empty where they were not noted."""
+        try:
+            return dict(json.loads(self._origin.read_bytes()))
+        except (OSError, ValueError, TypeError):
+            return {}
 
     def write_contract(self, text: str) -> None:
         """Replace the contract's draft."""

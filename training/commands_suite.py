@@ -74,16 +74,15 @@ class BenchTrain:
             return run_cells(cells, self.scale, self.run / suite.name, results, self.jobs, progress)
 
     def _told(self, cells: Any, results: Any, outcomes: Any) -> dict[str, Any]:
-        from onestride.training.suites.results import key
+        from onestride.training.suites.results import found
 
-        known = {key(one): one for one in results.read()}
         failed = {outcome.trial: outcome.message for outcome in outcomes if outcome.code}
-        return {cell.name: self._state(cell, known, failed) for cell in cells}
+        entries = results.read()
+        return {cell.name: self._state(cell, found(cell, self.scale, entries), failed) for cell in cells}
 
-    def _state(self, cell: Cell, known: dict[Any, Any], failed: dict[str, str]) -> str:
+    def _state(self, cell: Cell, entry: dict[str, Any] | None, failed: dict[str, str]) -> str:
         if cell.name in failed:
             return f"failed: {failed[cell.name]}"
-        entry = known.get((self.scale, *cell.key))
         row = entry and (entry["online"] or entry["offline"])
         if not row:
             return "not run" if entry is None else "run, not evaluated"

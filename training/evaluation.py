@@ -74,8 +74,11 @@ def check_fit(contract: Contract, environment: Environment) -> None:
     """Refuse a policy that sees or does something else than the environment offers.
 
     Raises:
-        OneStrideError: names differ, or sizes where the environment states no names.
+        OneStrideError: it sees pictures, names differ, or sizes where the environment states no names.
     """
+    if contract.images:
+        cameras = ", ".join(term.name for term in contract.images)
+        raise OneStrideError(f"{environment.name}: expected a policy without cameras, got one that sees {cameras}")
     if environment.interface is not None and contract.observation_names != environment.interface.observation_names:
         raise OneStrideError(f"the policy's observations are not those of {environment.name}")
     offered = environment.observation_dim, environment.action_dim

@@ -142,6 +142,7 @@ class Material:
             )
         if options.mode != "resident":
             raise OneStrideError(f"mode: expected resident for an agent that needs outcomes, got {options.mode}")
+        online_share = getattr(config, "online_share", None)  # of agents that mix both halves themselves
         experience = None
         if self.store is not None:
             experience = load_experience(self.store, self.observations, self.env or None, needs)
@@ -155,7 +156,7 @@ class Material:
             history=config.history,
             room=options.online_steps,
             lanes=options.environments,
-            offline_share=getattr(config, "offline_share", None),
+            offline_share=None if online_share is None else 1 - online_share,
             seed=options.seed,
             rank=self._rank,
             ranks=options.processes,

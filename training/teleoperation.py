@@ -91,7 +91,7 @@ class Teleoperated:
 def teleoperate(
     wanted: Teleoperation, path: str | Path, episodes: int, say: Say, progress: Callable[[Any], None]
 ) -> Teleoperated:
-    """Record until `episodes` are kept or Ctrl-C ends the session, and commit what was kept.
+    """Record until `episodes` are kept or Ctrl-C ends the session, and commit what was kept, also where it fails.
 
     Args:
         wanted: the session.
@@ -102,7 +102,7 @@ def teleoperate(
 
     Raises:
         OneStrideError: the device, the mapping, the environment, the policy or the store is refused, or a process
-            died or did not answer.
+            died or did not answer; the message says what was committed.
     """
     if episodes < 1 or not wanted.time_limit > 0:
         raise OneStrideError(f"expected episodes >= 1 and time limit > 0, got {episodes} and {wanted.time_limit}")
@@ -118,10 +118,26 @@ def teleoperate(
         _record(wanted, contract, scene, mapping, folder, episodes, say, progress)
     except KeyboardInterrupt:
         say("ended")
+    except OneStrideError as error:
+        raise OneStrideError(f"{error}; {_rescued(folder, path)}") from error
+    return _committed(folder, path)
+
+
+def _committed(folder: Path, path: Path) -> Teleoperated:
+    """Commit the finished episodes of the journals in `folder`, if there are any, to the store at `path`."""
     if not list(folder.glob("*.journal")):
-        return Teleoperated(str(path), "" if store is None else store.dataset_id, 0, 0, [], str(folder))
+        return Teleoperated(str(path), Store.open(path).dataset_id if path.exists() else "", 0, 0, [], str(folder))
     report = commit(folder, path)
     return Teleoperated(str(path), report.dataset_id, len(report.committed), report.steps, report.left_out, str(folder))
+
+
+def _rescued(folder: Path, path: Path) -> str:
+    """What could be committed of a session that failed, in words."""
+    try:
+        done = _committed(folder, path)
+    except OneStrideError as error:
+        return f"nothing was committed ({error}), the journals stay in {folder}"
+    return f"committed before: {done.committed} episodes of {done.steps} steps, the journals stay in {folder}"
 
 
 def _scene(wanted: Teleoperation, contract: Contract, folder: Path, episodes: int, offset: int) -> Scene:

@@ -36,6 +36,8 @@ from onestride.training.transitions import TransitionFile
 
 __all__ = ["TrainOptions", "TrainResult", "train"]
 
+POLL = 0.05
+"""Between looks at the last evaluation [s]."""
 _BATCHES, _EVALUATED = "batches", "evaluated"
 """Tensor groups of a checkpoint, beside the agent's and the online stage's."""
 
@@ -121,7 +123,8 @@ class _Session:
         self._resume()
         resumed_from, seconds_before = self.step, self.seconds
         if not self.finished or self._owed() is not None:
-            self._write_contract()  # before the work, so that data no contract fits is refused at once
+            if self.material.store is not None or self.resumed is None:
+                self._write_contract()  # before the work, so that data no contract fits is refused at once
             with ExitStack() as stack:
                 self._loop(stack)
         spent, rows = self.seconds - seconds_before, read_metrics(self.directory.metrics)
@@ -185,8 +188,7 @@ class _Session:
             if saving:
                 self._save()
             interruption.raise_pending()
-        if self.evaluations:
-            self._tell(log, self.evaluations.finish())
+        self._finish_evaluation(log, interruption)
 
     def _due(self, last: int, every: int) -> bool:
         """Whether a multiple of `every`, or the end, was reached since the step `last`."""
@@ -250,6 +252,10 @@ class _Session:
         count = self.options.processes
         if count == 1 or self.finished:
             return
+        if own := getattr(self.agent, "follows_own_batch", ""):
+            raise OneStrideError(
+                f"processes: expected 1 for {self.request.agent}, whose {own} is not shared, got {count}"
+            )
         start = self.start.fingerprint if self.start else ""
         meeting = stack.enter_context(followers(follow, count, self.options, start))
         self.ranks = stack.enter_context(together(0, count, meeting, self.device, self.options.worker_timeout))
@@ -269,6 +275,13 @@ class _Session:
         if self.options.stops_early:
             self._tell(log, evaluations.finish())
             self.stopped = self.rule.verdict(evaluations.rows) or ""
+
+    def _finish_evaluation(self, log: MetricsLog, interruption: Interruption) -> None:
+        """Wait for the last evaluation; Ctrl-C ends the wait, and the run owes it."""
+        while self.evaluations and self.evaluations.pending:
+            interruption.raise_pending()
+            self._tell(log, self.evaluations.poll())
+            time.sleep(POLL)
 
     def _tell(self, log: MetricsLog, row: Row | None) -> None:
         for line in self.evaluations.notes() if self.evaluations else ():

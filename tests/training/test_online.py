@@ -11,14 +11,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from line_samples import line_store
 from online_samples import Notes, assert_same_run, small_options
 
 from onestride.datasets.store import Store
 from onestride.hardware.errors import OneStrideError
+from onestride.training.agents.rlpd import RLPDConfig
+from onestride.training.agents.sac import SACConfig
 from onestride.training.checkpoint import load_run
 from onestride.training.evaluations import read_evaluations
 from onestride.training.metrics import read_metrics
+from onestride.training.replay import Replay
 from onestride.training.trainer import TrainOptions, train
 from onestride.training.transitions import TransitionFile
 
@@ -116,6 +120,39 @@ def test_online_alone(options: TrainOptions) -> None:
     assert [row["step"] for row in rows if "actor/loss" in row] == [15, 20, 25, 30]
     run = load_run(alone.run)
     assert '"environment":"python/line_environment:Line"' in run.contract.replace(" ", "").replace("\n", "")
+
+
+def test_rlpd_draws_half_of_each_batch_from_the_data(options: TrainOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    shares: list[tuple[int, float]] = []
+    sample = Replay.sample
+
+    def noted(replay: Replay, count: int) -> dict[str, torch.Tensor]:
+        batch = sample(replay, count)
+        shares.append((int(replay.starts.max()), float((replay.starts < offline).float().mean())))
+        return batch
+
+    offline = Store.open(options.data or Path()).num_steps
+    monkeypatch.setattr(Replay, "sample", noted)
+    config = RLPDConfig(hidden=(16,), critics=2, batch_size=16, online_share=0.25)
+    train(replace(options, config=config, steps=0, online_steps=40, evaluate_every=100))
+    assert {share for newest, share in shares if newest >= offline} == {0.75}
+
+
+def test_a_resumed_run_without_data_keeps_its_contract(options: TrainOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its replay is empty until it lives on; killed before that, it still knows what it had seen."""
+    config = SACConfig(hidden=(16,), batch_size=8)
+    alone = replace(options, config=config, data=None, startup_steps=10, checkpoint_every=10, episodes=2)
+    with pytest.raises(KeyboardInterrupt):
+        train(alone, Notes(interrupt_at=30))
+    before = (alone.run / "contract.json").read_text()
+    monkeypatch.setattr("onestride.training.trainer.MetricsLog", _killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(alone)
+    assert (alone.run / "contract.json").read_text() == before
+
+
+def _killed(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_another_config_is_refused(options: TrainOptions) -> None:

@@ -136,3 +136,13 @@ def test_another_number_of_processes_is_another_run(options: TrainOptions) -> No
     train(replace(options, processes=1))
     with pytest.raises(OneStrideError, match="processes: 1 there, 2 asked for"):
         train(options)
+
+
+def test_an_agent_that_follows_its_own_batch_is_refused(options: TrainOptions) -> None:
+    from onestride.training.agents.dsact import DSACTConfig
+
+    config = DSACTConfig(hidden=(16,), batch_size=16)
+    with pytest.raises(
+        OneStrideError, match=r"processes: expected 1 for dsact, whose spread of values is not shared, got 2"
+    ):
+        train(replace(options, config=config))

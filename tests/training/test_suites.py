@@ -17,6 +17,8 @@ from onestride.training.commands_suite import SUITES, load
 from onestride.training.suites.cells import Cell
 from onestride.training.suites.page import write_page
 from onestride.training.suites.results import Results, judged
+from onestride.training.suites.results import found as find
+from onestride.training.suites.running import run_cells
 from onestride.training.sweep import Trial
 
 
@@ -39,6 +41,7 @@ def entry(cell: Cell, success: float, scale: str = "cpu-smoke") -> dict[str, Any
         "online": None,
         "candidates": {},
         "evaluations": [row],
+        "command": cell.command,
         "device": "a processor",
         "commit": "0123456789",
     }
@@ -113,6 +116,27 @@ def test_the_table_tells_what_was_run_and_what_was_not(tmp_path: Path) -> None:
     assert line.count("not run") == len(agents) - 1
     assert "0.60 (n=2)" in line
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_result_with_other_settings_is_not_this_cell(tmp_path: Path) -> None:
+    suite = load("cube-single")
+    cell = suite.cells("cpu-smoke")[0]
+    other = entry(cell, 0.5) | {"command": cell.command.replace("--steps 40", "--steps 41")}
+    assert other["command"] != cell.command
+    assert find(cell, "cpu-smoke", [other]) is None and find(cell, "cpu", [entry(cell, 0.5)]) is None
+    (page,) = write_page(suite, "cpu-smoke", [cell], [other], tmp_path)
+    assert "| cube-single-t2 | not run |" in page.read_text()
+
+
+def test_a_cell_is_not_begun_from_an_unfinished_one(tmp_path: Path) -> None:
+    suite = load("cube-single")
+    (cell,) = suite.cells("cpu-smoke", only=("mvp, then online",))
+    assert cell.data is not None
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / f"{cell.data.name}.done").touch()
+    (outcome,) = run_cells([cell], "cpu-smoke", tmp_path, Results(tmp_path / "x.json"))
+    assert outcome.code == 1 and "run mvp first" in outcome.message
+    assert not (tmp_path / "x.json").exists()
 
 
 def test_the_interval_of_a_rate_contains_it() -> None:

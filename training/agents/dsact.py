@@ -159,6 +159,7 @@ class DSACTAgent:
         """Build networks and optimisers; arguments as of :class:`onestride.training.agents.sac.SACAgent`."""
         del steps
         self.config, self.updates = config, 0
+        self.follows_own_batch = "spread of values"
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             actor = Followed(SoftActor(config, observation, action))
@@ -202,7 +203,8 @@ class DSACTAgent:
         loss, critic_metrics = self.critic_loss(step)
         descend(self.critic_optimiser, loss)
         if self.updates % self.config.actor_interval == 0:
-            loss, self._actor_metrics = self.actor_loss(step.s)
+            loss, metrics = self.actor_loss(step.s)
+            self._actor_metrics = dict(sorted(metrics.items()))
             descend(self.actor_optimiser, loss)
             self.actor.follow(self.config.tau)
             self.critic.ensemble.follow(self.config.tau)
@@ -227,7 +229,8 @@ class DSACTAgent:
     def load_state_dict(self, state: AgentState) -> None:
         """Undo :meth:`state_dict`, on any device."""
         unpack(state.tensors, *self._parts(), self.generator)
-        self._actor_metrics = dict(state.tensors["metrics"])
+        saved = state.tensors["metrics"]  # a file knows no order, and the log sums by position
+        self._actor_metrics = {name: saved[name] for name in sorted(saved)}
         self.updates = state.values["updates"]
 
     def begin_from(self, state: AgentState) -> None:

@@ -65,7 +65,7 @@ class SACLagAgent:
     ) -> None:
         """Build networks and optimisers; arguments as of :class:`onestride.training.agents.sac.SACAgent`."""
         del steps
-        self.config = config
+        self.config, self.follows_own_batch = config, "multiplier"
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             core = ConstrainedActorCritic(config, observation, action)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -47,6 +48,14 @@ class Cell:
     def name(self) -> str:
         """Of its run directory."""
         return f"{self.task},{self.agent},seed={self.seed}"
+
+    @property
+    def command(self) -> str:
+        """The training as a command line; data and start stand for what the suite makes."""
+        agent, *rest = self.words
+        given = ["--data", self.data.name] if self.data else []
+        start = ["--start", self.start] if self.start else []
+        return shlex.join(["onestride", "train", agent, *given, *start, *rest, "--seed", str(self.seed)])
 
     @property
     def start(self) -> str:

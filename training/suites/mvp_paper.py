@@ -1,8 +1,9 @@
 """The nine tasks of the MVP paper: robomimic's human demonstrations and OGBench's cubes, offline and then online.
 
 Settings are those of the published protocol: batch 256, Adam 3e-4, networks of four layers of 512, chunks of 5,
-γ 0.99, 1M gradient steps on the data and then 1M online, 50 episodes an evaluation. Cube data is regenerated (1000
-episodes of 1000 steps), robomimic's is downloaded.
+γ 0.99, 1M gradient steps on the data and then 1M online, 50 episodes an evaluation; the policy acts without a parameter
+average, and RLPD learns online only, from both halves. Other than there: cube data is regenerated (1000 episodes of
+1000 steps), and robomimic's tasks end after its own 400 steps.
 
 References: arXiv:2602.13810 (MVP), arXiv:2507.07969 (Q-chunking), arXiv:2605.12416 (FMQ).
 """
@@ -22,7 +23,7 @@ TASKS = (*_FIRST, *(name for name in _CUBES if name not in _FIRST), *_HUMAN)
 AGENTS = ("mvp", "qc", "fmq", "qc_fql", "bfn", "fql", "rlpd")
 
 _WIDE = (512, 512, 512, 512)
-_PAPER_MVP = words(lr=3e-4, lr_decay="none", one_step_share=0, normalise="none", ema_decay=0.995)
+_PAPER_MVP = words(lr=3e-4, lr_decay="none", one_step_share=0, normalise="none")
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def _agent(agent: str, task: str, scale: _Scale) -> tuple[str, ...]:
         "fql": words(alpha=alpha),
         "qc_fql": words(alpha=alpha),
     }
-    critics = () if agent == "rlpd" else words(critic_hidden=scale.widths)
+    critics = () if agent == "rlpd" else words(critic_hidden=scale.widths, ema_decay=0)
     return (agent, *own.get(agent, ()), *words(hidden=scale.widths), *critics)
 
 
@@ -69,7 +70,7 @@ def _cell(task: str, agent: str, seed: int, scale: _Scale) -> Cell:
     env, data = _place(task, scale)
     shared = words(
         env=env,
-        steps=scale.steps,
+        steps=0 if agent == "rlpd" else scale.steps,
         online_steps=scale.online,
         episodes=scale.rollouts,
         evaluate_every=scale.every,

@@ -12,7 +12,8 @@ import numpy as np
 from onestride.hardware.durable import write_atomic
 from onestride.training.pages import COLOURS
 from onestride.training.suites.cells import Cell, Suite
-from onestride.training.suites.results import Entry, key
+from onestride.training.suites.results import Entry
+from onestride.training.suites.results import found as find
 
 NOT_RUN = "not run"
 
@@ -30,8 +31,7 @@ def write_page(suite: Suite, scale: str, cells: Sequence[Cell], entries: Sequenc
     Returns:
         The files.
     """
-    known = {key(one): one for one in entries if one["scale"] == scale}
-    found = {cell.key: known.get((scale, *cell.key)) for cell in cells}
+    found = {cell.key: find(cell, scale, entries) for cell in cells}
     stem = f"{suite.name}-{scale}"
     files = [folder / f"{stem}.md"]
     if ran := [one for one in found.values() if one]:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import platform
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from onestride.datasets.provenance import git_commit
 from onestride.hardware.durable import write_atomic
 from onestride.hardware.errors import OneStrideError
+from onestride.training.checkpoint import RunDirectory
 from onestride.training.evaluations import Row, read_evaluations
 from onestride.training.report import wilson
 from onestride.training.suites.cells import Cell
@@ -63,6 +62,12 @@ class Results:
             write_atomic(self.path, text.encode(), self.path.parent)
 
 
+def found(cell: Cell, scale: str, entries: Sequence[Entry]) -> Entry | None:
+    """The entry of a cell as it is defined now; None where it was not run, or with other settings."""
+    wanted = (scale, *cell.key)
+    return next((one for one in entries if key(one) == wanted and one["command"] == cell.command), None)
+
+
 def key(entry: Mapping[str, Any]) -> tuple[str, str, str, int]:
     """What tells a cell from all others of its suite."""
     return entry["scale"], entry["task"], entry["agent"], entry["seed"]
@@ -87,11 +92,10 @@ def entry(cell: Cell, scale: str, trained: Mapping[str, Any], run: Path, singles
         "task": cell.task,
         "agent": cell.agent,
         "seed": cell.seed,
-        "command": shlex.join(["onestride", "train", *cell.words, "--seed", str(cell.seed)]),
+        "command": cell.command,
         "data": None if cell.data is None else [shlex.join(["onestride", *one]) for one in cell.data.commands],
         "dataset_id": trained["dataset_id"],
-        "commit": git_commit(),
-        "device": device(),
+        **RunDirectory(run).origin(),
         "train_s": round(trained["train_s"], 1),
         "offline": offline,
         "online": last,
@@ -105,19 +109,6 @@ def judged(row: Row) -> Entry:
     low, high = wilson(np.array([row["success"]]), np.array([row["episodes"]]))
     interval = [round(float(low[0]), 4), round(float(high[0]), 4)]
     return {name: row[name] for name in (*_SHOWN, "episodes", "seed")} | {"interval": interval}
-
-
-def device() -> str:
-    """What this machine computes with: its GPU, or its processor and the number of its cores."""
-    import torch
-
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return f"{line.partition(':')[2].strip()}, {os.cpu_count()} cores"
-    return f"{platform.machine()}, {os.cpu_count()} cores"
 
 
 def _at(rows: Sequence[Row], step: int) -> Entry | None:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from onestride.hardware.errors import OneStrideError
+from onestride.training import snapshots
+from onestride.training.checkpoint import RunDirectory
 from onestride.training.evaluation import evaluate
 from onestride.training.evaluations import Row, read_evaluations, summary
 from onestride.training.suites.cells import Cell, Data
@@ -45,10 +47,24 @@ def run_cells(
         if progress:
             progress(outcome)
 
-    found = []
-    for wave in ([cell for cell in cells if not cell.after], [cell for cell in cells if cell.after]):
-        found += run_all([_trial(cell, stores, folder / scale) for cell in wave], folder / scale, jobs, ended)
+    runs = folder / scale
+    found = run_all([_trial(cell, stores, runs) for cell in cells if not cell.after], runs, jobs, ended)
+    ready = [cell for cell in cells if cell.after and _finished(runs / cell.start)]
+    found += run_all([_trial(cell, stores, runs) for cell in ready], runs, jobs, ended)
+    for cell in cells:
+        if cell.after and cell not in ready:
+            found.append(Outcome(cell.name, 1, message=f"expected {cell.start} to be finished: run {cell.after} first"))
     return found
+
+
+def _finished(run: Path) -> bool:
+    """Whether a training has taken its last step."""
+    if not run.is_dir():
+        return False
+    snapshot, _ = snapshots.newest(RunDirectory(run).checkpoints)
+    if snapshot is None:
+        return False
+    return bool(snapshot.values.get("stopped")) or snapshot.step >= RunDirectory(run).config().total_steps
 
 
 def make(data: Data, folder: Path) -> Path:
