@@ -119,6 +119,8 @@ def teleoperate(
     except KeyboardInterrupt:
         say("ended")
     except OneStrideError as error:
+        if not list(folder.glob("*.journal")):
+            raise
         raise OneStrideError(f"{error}; {_rescued(folder, path)}") from error
     return _committed(folder, path)
 

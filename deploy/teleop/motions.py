@@ -20,6 +20,9 @@ from onestride.hardware.state import Array, Measurement
 
 Numbers = Sequence[float] | Array
 
+#: Share of the leader's grip's travel beyond which the person has moved it.
+GRIP_MOVES = 0.05
+
 
 class Motion(Protocol):
     """One kind of device."""
@@ -124,6 +127,8 @@ class LeaderMotion:
             pose = self._pose(message, measurement)
             self._ahead = last_sent[self._joints] - pose[self._joints]
             self._frame_ahead = self._increments.frame(last_sent) - self._increments.frame(pose)
+            if self._grip is not None:
+                self._grip.keep(float(message[-1]))
 
     def write(self, action: Array, message: Array, measurement: Measurement) -> None:
         """Write the increments from the measured pose to the leader's."""
@@ -168,9 +173,17 @@ class _Grip:
         limits = [float(limit[self._joint]) for limit in forward.robot.position_limits]
         self._from, self._to = limits if buttons.closing > 0 else limits[::-1]
         self._low, self._high = min(limits), max(limits)
+        self._kept: float | None = None
+
+    def keep(self, reading: float) -> None:
+        """Leave the gripper as it is until the leader's grip has moved away from `reading`."""
+        self._kept = reading
 
     def write(self, action: Array, reading: float, measurement: Measurement) -> None:
         """Write the increment that closes the gripper as far as the leader's is."""
+        if self._kept is not None and abs(reading - self._kept) < GRIP_MOVES * abs(self._closed - self._open):
+            return
+        self._kept = None
         share = float(np.clip((reading - self._open) / (self._closed - self._open), 0.0, 1.0))
         target = self._from + share * (self._to - self._from)
         start = float(np.clip(measurement.position[self._joint], self._low, self._high))

@@ -104,6 +104,7 @@ class SupervisedController(Controller):
         self._executor.reset()
         self._inference.reset()
         self._due_since = None
+        self._interpolator.aim(self._sent)  # until the next actor's first action
         self.actor = actor
 
     def _step_without_policy(self, actor: Actor, measurement: Measurement) -> tuple[str, Array | None, Array | None]:

@@ -86,10 +86,11 @@ def drive(contract, robot, forward, plant):
 def person(contract, robot, forward, plant, start):
     """Makes a drive with a person; its axes ask for the contract's numbers as they are, unless `said` differs."""
 
-    def make(device: Device = "joy", policy: Always | None = None, **said) -> Person:
+    def make(device: Device = "joy", policy: Always | None = None, soft_start: float = 0.0, **said) -> Person:
         mapping = load_mapping(None, contract).model_copy(update={"dead_zone": 0.0, "reference": "measured", **said})
         operator = Operator(contract, mapping, forward, device, supervises=policy is not None)
-        controller = SupervisedController(contract, robot, forward, policy or NoPolicy(), operator, soft_start=0.0)
+        options = {"soft_start": soft_start}
+        controller = SupervisedController(contract, robot, forward, policy or NoPolicy(), operator, **options)
         one = Person(controller, plant, operator=operator)
         one.activate(start)
         return one

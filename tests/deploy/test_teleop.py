@@ -194,6 +194,22 @@ def test_hand_over_and_hand_back_are_bumpless(person):
     assert jumps[2:].max() < 0.012  # [rad]; full deflection asks for about 0.008 in a tick
 
 
+class Silent(Always):
+    def answer(self, at):
+        del at
+
+
+@pytest.mark.parametrize("ticks", [STEP - 1, STEP, STEP + 1])
+def test_letting_go_holds_until_the_policy_answers(person, ticks):
+    one = person(policy=Silent(), soft_start=5.0)  # so slow that a step ends short of its target
+    one.operator.hear_joy(NOTHING, pressed(), one.now)
+    one.operator.look(one.now)  # seen let go
+    one.says(ASKED, DEADMAN, CLOSE, ticks=ticks)
+    last = one.ticks[-1].command
+    for tick in one.says(ASKED, ticks=STEP // 2):
+        np.testing.assert_array_equal(tick.command, last)
+
+
 def test_what_the_policy_would_have_done_is_kept_beside_the_label(person):
     one = person(policy=Always())
     one.says(ASKED, ticks=2 * STEP)

@@ -61,13 +61,16 @@ def test_a_leader_far_away_is_followed_at_the_boxs_pace(person, robot):
     assert max(np.abs(tick.action).max() for tick in ticks if tick.action is not None) == 1.0
 
 
-@given(st.floats(-1, 2))
-def test_the_leaders_grip_places_the_gripper(contract, robot, forward, reading):
+def gripping(contract, robot, forward, follow):
     mapping = load_mapping(None, contract)
     grip = {"name": "trigger", "open": 0.0, "closed": -0.9}
-    joints = {name: {"name": f"leader_{name}"} for name in robot.joint_names[:6]}
-    said = Mapping.model_validate({"leader": {"joints": joints, "gripper": grip}}).leader
-    operator = Operator(contract, mapping.model_copy(update={"leader": said}), forward, "leader", supervises=False)
+    said = leader_mapping(robot, gripper=grip, follow=follow)
+    return Operator(contract, mapping.model_copy(update=said), forward, "leader", supervises=False)
+
+
+@given(st.floats(-1, 2))
+def test_the_leaders_grip_places_the_gripper(contract, robot, forward, reading):
+    operator = gripping(contract, robot, forward, "absolute")
     here = np.array([joint.default for joint in robot.joints])
     operator.hear_leader([*leader_names(robot), "trigger"], [*here[:6], -0.9 * reading], 0.0)
     operator.hear_joy([], pressed(), 0.0)
@@ -77,6 +80,18 @@ def test_the_leaders_grip_places_the_gripper(contract, robot, forward, reading):
     action = operator.action(Measurement(here, np.zeros(7)), here)
     assert here[6] + 0.8 * action[4] == pytest.approx(0.8 * np.clip(reading, 0, 1), abs=1e-9)
     np.testing.assert_allclose(action[:4], 0.0, atol=1e-9)
+
+
+def test_taking_the_robot_leaves_its_gripper_until_the_leaders_grip_moves(contract, robot, forward):
+    operator = gripping(contract, robot, forward, "relative")
+    here = np.array([joint.default for joint in robot.joints])
+    asked = []
+    for button, reading in [(0, -0.9), (DEADMAN, -0.9), (DEADMAN, -0.87), (DEADMAN, -0.63), (DEADMAN, -0.9)]:
+        operator.hear_leader([*leader_names(robot), "trigger"], [*here[:6], reading], 0.0)
+        operator.hear_joy([], pressed(button), 0.0)
+        if operator.look(0.0) is Actor.OPERATOR:
+            asked.append(0.8 * operator.action(Measurement(here, np.zeros(7)), here)[4])
+    np.testing.assert_allclose(here[6] + np.array(asked), [here[6], here[6], 0.56, 0.8], atol=1e-9)
 
 
 def test_a_leader_without_a_joint_is_refused_by_name(person, robot, contract, forward):

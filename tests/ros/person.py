@@ -63,8 +63,7 @@ class Person(Participant):
         stamp = self.node.get_clock().now().to_msg()
         if self.leader is not None:
             arm = JointState(name=list(self.leader), position=array("d", self.leader.values()))
-            arm.header.stamp = stamp
-            self._leader.publish(arm)
+            self._leader.publish(arm)  # without a stamp, as some drivers do
         if self.twist is not None:
             self._twist.publish(_twist(self.twist))
         joy = Joy(axes=array("f", self.axes), buttons=array("i", [int(i in self.buttons) for i in range(8)]))

@@ -232,7 +232,7 @@ def test_a_leader_arm_is_followed_and_one_that_lacks_a_joint_refused(session, gr
         wait_for(lambda: reason in stage.supervisor.report()["operator"]["problem"], "the reason", timeout=20.0)
         with pytest.raises(OneStrideError, match="the operator is not understood: leader: expected once each"):
             stage.supervisor.transition("activate")
-        person.leader |= {"leader_wrist_3_joint": pose[5], "leader_grip": 1.0}
+        person.leader |= {"leader_wrist_3_joint": pose[5], "leader_grip": 0.0}
         wait_for(stage.heard, "the leader", timeout=20.0)
         stage.begin()
         person.buttons = {DEADMAN}
@@ -240,6 +240,7 @@ def test_a_leader_arm_is_followed_and_one_that_lacks_a_joint_refused(session, gr
         arm, gripper = recorder.heard
         before = recorder.commands(arm)[2][-1]
         person.leader["leader_shoulder_pan_joint"] += 0.1
+        person.leader["leader_grip"] = 1.0
         stage.spin(2.0)
         moved = recorder.commands(arm)[2][-1] - before
         assert moved[0] == pytest.approx(0.1, abs=0.06)

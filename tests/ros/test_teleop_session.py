@@ -152,6 +152,17 @@ def test_a_session_from_buttons_to_the_store(tmp_path, domain, capsys):
     third = Store.open(path).read_episode(2)
     assert {FROM_POLICY, OPERATOR} <= set(third.data["actor"].tolist())
 
+    def dies(_):
+        raise OneStrideError("the plant died")
+
+    with Person(simulated_environment(domain)) as person:
+        actress = Actress(person, [(asked, SUCCESS)])
+        actress.start()
+        with pytest.raises(OneStrideError, match=r"the plant died; committed before: 1 episodes of \d+ steps"):
+            teleoperate(session_settings(tmp_path, domain), path, 9, actress.say, dies)
+        actress.join(timeout=10.0)
+    assert Store.open(path).num_episodes == 4
+
 
 def test_what_would_end_badly_is_refused_before_it_begins(tmp_path, domain, capsys):
     settings, other = session_settings(tmp_path, domain), tmp_path / "oracle.zarr"

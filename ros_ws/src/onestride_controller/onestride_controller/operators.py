@@ -39,8 +39,14 @@ class OperatorTopics:
             "leader": (JointState, self._leader),
         }
         self._streams = [
-            (Stream(node, kinds[name][0], topic, _whole), kinds[name][1]) for name, topic in self.topics.items()
+            (Stream(node, kinds[name][0], topic, _whole, unstamped=True), kinds[name][1])
+            for name, topic in self.topics.items()
         ]
+
+    def forget_stamps(self) -> None:
+        """Hear devices that were restarted since, too."""
+        for stream, _ in self._streams:
+            stream.forget_stamp()
 
     def poll(self, now: float) -> None:
         """Tell the operator of newer messages."""
@@ -58,6 +64,9 @@ class OperatorTopics:
             "topics": self.topics,
             "problem": operator.problem(now),
             "messages": {name: dict(counts) for name, counts in operator.counts.items()},
+            "streams": {
+                name: dict(stream.counts) for name, (stream, _) in zip(self.topics, self._streams, strict=True)
+            },
         }
 
     def close(self) -> None:

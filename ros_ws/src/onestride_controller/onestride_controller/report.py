@@ -96,6 +96,7 @@ class Report:
         self.tick_ms, self.wakeup_ms, self.age_ms, self.policy_us = Series(), Series(), Series(), Series()
         self._control, self._policy = Rate(), Rate()
         self._counters: Counter[str] = Counter()
+        self._above: Counter[str] = Counter()
         self._monitors: dict[str, dict[str, float | None]] = {}
         self.ticks = self.deadline_misses = self.activations = 0
         self._faults: list[str] = []
@@ -135,11 +136,16 @@ class Report:
         self._stop_delay_ms = round(max(delay, self._stop_delay_ms or 0.0), 4)
 
     def watched(self, readings: Sequence[Reading]) -> None:
-        """Take the readings of an inference: the newest of each monitor, and a count of those above its threshold."""
+        """Take the readings of an inference: the newest of each monitor, and a count of those above its threshold.
+
+        The thread of inference calls it while another reads: both figures are replaced, never changed in place.
+        """
+        above, monitors = Counter(self._above), dict(self._monitors)
         for reading in readings:
-            self._counters[f"above_{reading.name}"] += reading.tripped
+            above[f"above_{reading.name}"] += reading.tripped
             last = reading.value if np.isfinite(reading.value) else None
-            self._monitors[reading.name] = {"last": last, "threshold": reading.threshold}
+            monitors[reading.name] = {"last": last, "threshold": reading.threshold}
+        self._above, self._monitors = above, monitors
 
     def absorb(self, counters: Counter[str]) -> None:
         """Keep the filters' counters of an activation and clear them."""
@@ -153,7 +159,7 @@ class Report:
             running: the filters' counters of the running activation.
             last: samples that percentiles look back on.
         """
-        counters = self._counters + running
+        counters = self._counters + self._above + running
         certified = counters["ticks"]
         return {
             "activations": self.activations,

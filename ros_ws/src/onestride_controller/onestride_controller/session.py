@@ -121,6 +121,7 @@ class Session:
         """Whoever is not heard yet will be; whoever is not understood must mend something."""
         if self._person is None or self._pilot.operator is None:
             return
+        self._person.forget_stamps()
         self._person.poll(now)
         if self._pilot.operator.misunderstood:
             raise OneStrideError(f"the operator is not understood: {self._pilot.operator.misunderstood}")

@@ -51,6 +51,7 @@ class Stream:
         kind: message type.
         topic: its name.
         read: turns a message into a value; raises `ValueError` with the reason for one that is not to be taken.
+        unstamped: take messages whose stamp is zero, in the order in which they arrive.
 
     Attributes:
         value: the newest value; None before the first.
@@ -58,8 +59,11 @@ class Stream:
         counts: messages `taken`, and not taken by reason.
     """
 
-    def __init__(self, node: Node, kind: Any, topic: str, read: Callable[[Any], Any]) -> None:
+    def __init__(
+        self, node: Node, kind: Any, topic: str, read: Callable[[Any], Any], *, unstamped: bool = False
+    ) -> None:
         self._node, self._read, self._stamped = node, read, hasattr(kind, "header")
+        self._unstamped = unstamped
         self._subscription = node.create_subscription(
             kind, topic, _nothing, SENSOR, callback_group=LeftToTheControlThread()
         )
@@ -72,6 +76,10 @@ class Stream:
         self.value, self.received, self._stamp = None, float("-inf"), -1
         self._take()
         self._polled = time.monotonic()
+
+    def forget_stamp(self) -> None:
+        """Take the next message whatever its stamp: a publisher that was restarted may count from an earlier clock."""
+        self._stamp = -1
 
     def poll(self, now: float) -> None:
         """Look for a newer sample; `now` is the monotonic clock [s]."""
@@ -95,7 +103,8 @@ class Stream:
 
     def _accept(self, message: Any, received: float) -> None:
         stamp = _nanoseconds(message.header.stamp) if self._stamped else 0
-        if self._stamped and stamp <= self._stamp:
+        ordered = self._stamped and not (self._unstamped and stamp == 0)
+        if ordered and stamp <= self._stamp:
             self.counts["stamp not newer"] += 1
             return
         try:
@@ -103,7 +112,7 @@ class Stream:
         except ValueError as error:
             self.counts[str(error)] += 1
             return
-        self.received, self._stamp = received, stamp
+        self.received, self._stamp = received, max(stamp, self._stamp)
         self.counts["taken"] += 1
 
 
