@@ -62,6 +62,7 @@ class BenchTrain:
         from onestride.training.suites.page import write_page
         from onestride.training.suites.running import run_cells
 
+        results.read()  # a damaged file is refused before hours of work, not after
         every = suite.cells(self.scale, self.seeds)
         with progress_bar("cells", len(cells)) as advance:
             ended: Any = []

@@ -13,7 +13,7 @@ import pytest
 
 from onestride.hardware.errors import OneStrideError
 from onestride.training import commands_sweep
-from onestride.training.commands_suite import SUITES, load
+from onestride.training.commands_suite import SUITES, BenchTrain, load
 from onestride.training.suites.cells import Cell
 from onestride.training.suites.page import write_page
 from onestride.training.suites.results import Results, judged
@@ -103,6 +103,14 @@ def test_a_damaged_results_file_is_refused(tmp_path: Path) -> None:
     results.path.write_text('{"format": 1')
     with pytest.raises(OneStrideError, match=r"suite\.json: expected the results"):
         results.read()
+
+
+def test_a_damaged_results_file_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    (tmp_path / "cube-single.json").write_bytes(b"\xfc")
+    command = BenchTrain("cube-single", only=("bc_flow",), run=tmp_path / "runs", results=tmp_path)
+    with pytest.raises(OneStrideError, match=r"expected the results of a suite"):
+        command()
+    assert not (tmp_path / "runs").exists()
 
 
 def test_the_table_tells_what_was_run_and_what_was_not(tmp_path: Path) -> None:
