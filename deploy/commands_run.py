@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
@@ -12,6 +14,11 @@ from onestride.deploy.contract import Contract
 from onestride.deploy.rooms import load
 from onestride.hardware.errors import OneStrideError
 from onestride.hardware.scene import STARTS_FILE, Scene, find_scene
+from onestride.hardware.state import Array
+
+if TYPE_CHECKING:
+    from onestride.deploy.controller import Controller
+    from onestride.hardware.plant import Plant, Progress
 
 SIMULATED = "onestride_controller.simulated"
 
@@ -50,8 +57,6 @@ class Run:
 
         if self.episodes < 1:
             raise OneStrideError(f"expected episodes >= 1, got {self.episodes}")
-        if self.record and self.no_ros:
-            raise OneStrideError("--record needs the recorder node: it cannot be used with --no-ros")
         contract, _ = load_contract(self.policy)
         if contract.robot is None:
             raise OneStrideError(f"{self.policy} names no robot (actions as in its dataset): it cannot be run")
@@ -84,31 +89,49 @@ class Run:
         }
 
     def _in_process(self, robot_name: str, scene: Scene) -> dict[str, Any]:
+        from functools import partial
+
         from onestride.deploy.controller import Controller
         from onestride.deploy.kinematics import ForwardKinematics
         from onestride.deploy.runtime import InlineInference, PolicyRuntime
         from onestride.deploy.simulation import simulate_episode
         from onestride.hardware.description import load_robot
         from onestride.hardware.plant import Plant
-        from onestride.hardware.scene import load_starts
 
         robot = load_robot(robot_name)
         policy, plant = PolicyRuntime(self.policy, nfe=self.nfe), Plant(scene, robot)
         forward = ForwardKinematics.load(scene.model_path, robot)
         controller = Controller(policy.contract, robot, forward, InlineInference(policy))
-        states = load_starts(scene.starts_path)[1] if scene.starts_path else [plant.state]
-        episodes = []
-        for index in range(self.episodes):
-            progress = simulate_episode(controller, plant, states[index % len(states)], self.seed + index)
-            episodes.append({"episode": index, **asdict(progress), "fault": controller.reason})
-            controller.rearm()
+        if self.record is None:
+            episodes = self._simulated(partial(simulate_episode, controller), controller, plant, scene)
+            journal = {}
+        else:
+            from onestride.deploy.simulation_recording import SimulatedRecording
+
+            with closing(SimulatedRecording(controller, policy.sha256, self.record)) as recording:
+                episodes = self._simulated(recording.episode, controller, plant, scene)
+                journal = {"journal": recording.journal}
         return {
             "success_rate": sum(bool(episode["success"]) for episode in episodes) / len(episodes),
             "episodes": episodes,
             "transport": "none (in process, simulated time)",
             "simulated": True,
             "node": {"counters": dict(controller.chain.counters)},
+            **journal,
         }
+
+    def _simulated(
+        self, run: Callable[[Plant, Array, int], Progress], controller: Controller, plant: Plant, scene: Scene
+    ) -> list[dict[str, Any]]:
+        from onestride.hardware.scene import load_starts
+
+        states = load_starts(scene.starts_path)[1] if scene.starts_path else [plant.state]
+        episodes = []
+        for index in range(self.episodes):
+            progress = run(plant, states[index % len(states)], self.seed + index)
+            episodes.append({"episode": index, **asdict(progress), "fault": controller.reason})
+            controller.rearm()
+        return episodes
 
 
 def _scene_of(contract: Contract) -> Scene:
@@ -144,6 +167,8 @@ def _print(result: dict[str, Any], json: bool) -> None:
         return
     console = Console()
     console.print(f"[bold]{result['success_rate']:.0%}[/] of {len(result['episodes'])} episodes solved (simulated)")
+    if "journal" in result:
+        console.print(f"recorded: {result['journal']}; next: onestride commit", highlight=False, soft_wrap=True)
     node = result["node"]
     if "tick_ms" in node:
         tick = node["tick_ms"]

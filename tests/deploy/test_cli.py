@@ -173,8 +173,3 @@ def test_a_reader_that_leaves_early_is_no_crash():
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
-
-
-def test_recording_needs_the_recorder_node(small_run, capsys):
-    assert main(["run", str(small_run.policy), "--record", "journals", "--no-ros"]) == 1
-    assert "cannot be used with --no-ros" in capsys.readouterr().err

@@ -10,12 +10,10 @@ import numpy as np
 from rclpy.node import Node
 from std_msgs.msg import Float64MultiArray
 
-from onestride.datasets.recording import Recorder
-from onestride.deploy.controller import Mode
-from onestride.deploy.recorded import TICKS, PolicyStep, PolicySteps, recorded_schema, tick_values
+from onestride.deploy.episode_recorder import EpisodeRecorder
 from onestride.deploy.ticks import TickLayout, TickRow
 from onestride.hardware.errors import OneStrideError
-from onestride_recorder.topics import EVERY, Surroundings, Topic, Values
+from onestride_recorder.topics import EVERY, Surroundings, Topic
 
 #: A controller whose last tick is younger than this is ticking [s].
 TICKING = 0.1
@@ -36,12 +34,9 @@ class Episodes:
     """
 
     def __init__(self, node: Node, layout: TickLayout, controller: str, folder: Path, **options: Any) -> None:
-        self.layout, self._folder, self._options = layout, folder, options
+        self.layout, self._recorder = layout, EpisodeRecorder(layout, folder, **options)
         self._ticks = Topic(node, Float64MultiArray, f"{controller}/ticks", EVERY, self._read)
         self._around = Surroundings(node, layout)
-        self._recorder: Recorder | None = None
-        self._steps = PolicySteps()
-        self._first = self._faulted = False
         self._ticked = float("-inf")
 
     def _read(self, message: Any) -> TickRow:
@@ -58,11 +53,11 @@ class Episodes:
     @property
     def recording(self) -> str | None:
         """The running episode's id."""
-        return None if self._recorder is None else self._recorder.recording
+        return self._recorder.recording
 
     def poll(self) -> None:
         """Record what came since the last look."""
-        self._around.drain(self._on_row)
+        self._around.drain(self._recorder.row)
         self._ticks.drain(self._on_tick)
 
     def start(self, attributes: dict[str, Any]) -> dict[str, Any]:
@@ -74,19 +69,8 @@ class Episodes:
         if not self._ticks.published:
             raise OneStrideError(f"expected a controller that publishes {self._ticks.name}, found none")
         self.poll()
-        if self._recorder is None:
-            about = {"policy_sha256": self.layout.policy_sha256, "policy": self.layout.contract.policy.name}
-            self._recorder = Recorder(self._folder, recorded_schema(self.layout), about=about, **self._options)
-        ticking = time.monotonic() - self._ticked < TICKING
-        episode = self._recorder.start({**self._origin(), **attributes, "success": False})
-        self._steps, self._first, self._faulted = PolicySteps(), not ticking, False
-        return {"episode": episode, "journal": str(self._recorder.path)}
-
-    def _origin(self) -> dict[str, Any]:
-        contract = self.layout.contract
-        task = {"task": contract.environment} if contract.environment else {}
-        operated = {"teleop": self.layout.operator} if self.layout.operator else {}
-        return {**task, **operated, "policy": contract.policy.name, "policy_sha256": self.layout.policy_sha256}
+        episode = self._recorder.start(attributes, ticking=time.monotonic() - self._ticked < TICKING)
+        return {"episode": episode, "journal": self._recorder.journal}
 
     def stop(self, incomplete: tuple[str, ...] = ()) -> dict[str, Any]:
         """End the running episode.
@@ -95,25 +79,9 @@ class Episodes:
             OneStrideError: none is running.
         """
         self.poll()
-        recorder = self._known()
-        last, steps = self._steps.finish(), self._steps
-        if last is not None:
-            self._give(last, terminal=recorder.succeeded)
-        seeds = list(steps.activations.values())
-        said: dict[str, Any] = {"seed": seeds[0]} if seeds else {}
-        said["faulted"] = self._faulted
-        if steps.actors:
-            said["actors"] = dict(steps.actors)
-        if not_taken := self._around.not_taken():
-            said["not_taken"] = not_taken
-        episode = recorder.stop(said, incomplete=(*incomplete, *self._missing()))
-        return {"episode": episode, "on_disk": recorder.wait(PATIENCE)}
-
-    def _missing(self) -> tuple[str, ...]:
-        found = [f"{self._steps.lost} ticks did not arrive"] if self._steps.lost else []
-        if len(self._steps.activations) > 1:
-            found.append(f"the controller was activated {len(self._steps.activations)} times in it")
-        return tuple(found)
+        not_taken = self._around.not_taken()
+        episode = self._recorder.stop({"not_taken": not_taken} if not_taken else {}, incomplete)
+        return {"episode": episode, "on_disk": self._recorder.wait(PATIENCE)}
 
     def mark_success(self) -> dict[str, Any]:
         """The running episode succeeded, or the last one.
@@ -121,7 +89,7 @@ class Episodes:
         Raises:
             OneStrideError: there is none.
         """
-        return {"episode": self._known().mark_success()}
+        return {"episode": self._recorder.mark_success()}
 
     def discard(self) -> dict[str, Any]:
         """Nobody wants the running episode, or the last one.
@@ -129,17 +97,11 @@ class Episodes:
         Raises:
             OneStrideError: there is none.
         """
-        return {"episode": self._known().discard()}
-
-    def _known(self) -> Recorder:
-        if self._recorder is None:
-            raise OneStrideError("expected an episode, got none yet; start one first")
-        return self._recorder
+        return {"episode": self._recorder.discard()}
 
     def status(self) -> dict[str, Any]:
         """What is recorded, what waits and what went wrong."""
-        found: dict[str, Any] = {"waiting_for": self.waiting_for, "lost_ticks": self._steps.lost}
-        return {**found, **(self._recorder.status() if self._recorder is not None else {"recording": None})}
+        return {"waiting_for": self.waiting_for, **self._recorder.status()}
 
     def close(self) -> None:
         """End a running episode as incomplete, free the topics, close the journal."""
@@ -147,25 +109,9 @@ class Episodes:
             self.stop(("the recorder was ended while it ran",))
         self._around.close()
         self._ticks.close()
-        if self._recorder is not None:
-            self._recorder.close()
-
-    def _on_row(self, stream: str, values: Values, stamp: int) -> None:
-        if self._recorder is not None:
-            self._recorder.step(values, stream=stream, stamp=stamp)
+        self._recorder.close()
 
     def _on_tick(self, row: TickRow, stamp: int) -> None:
         del stamp  # a tick carries its own
         self._ticked = time.monotonic()
-        if self._recorder is None or self._recorder.recording is None:
-            return
-        values = tick_values(row)
-        if values is not None:
-            self._recorder.step(values, stream=TICKS, stamp=row.moment.stamp)
-        done = self._steps.add(row, expected=self._first)
-        self._faulted = self._faulted or row.mode is Mode.FAULT
-        if done is not None:
-            self._give(done)
-
-    def _give(self, step: PolicyStep, *, terminal: bool = False) -> None:
-        self._known().step(step.values(terminal=terminal), stamp=step.stamp)
+        self._recorder.tick(row)
