@@ -63,16 +63,22 @@ class BenchTrain:
         from onestride.training.suites.running import run_cells
 
         results.read()  # a damaged file is refused before hours of work, not after
-        every = suite.cells(self.scale, self.seeds)
         with progress_bar("cells", len(cells)) as advance:
             ended: Any = []
 
             def progress(outcome: Outcome) -> None:
                 ended.append(outcome)
                 advance(len(ended), outcome.trial)
-                write_page(suite, self.scale, every, results.read(), self.results)
+                entries = results.read()
+                write_page(suite, self.scale, self._shown(suite, entries), entries, self.results)
 
             return run_cells(cells, self.scale, self.run / suite.name, results, self.jobs, progress)
+
+    def _shown(self, suite: Suite, entries: Any) -> list[Cell]:
+        """Every cell of the page: of all seeds that were asked for, now or before."""
+        before = {entry["seed"] for entry in entries if entry["scale"] == self.scale}
+        usual = self.seeds or suite.seeds[self.scale]
+        return suite.cells(self.scale, sorted({*usual, *before}))
 
     def _told(self, cells: Any, results: Any, outcomes: Any) -> dict[str, Any]:
         from onestride.training.suites.results import found

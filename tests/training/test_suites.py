@@ -126,6 +126,13 @@ def test_the_table_tells_what_was_run_and_what_was_not(tmp_path: Path) -> None:
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_page_shows_seeds_of_earlier_calls_too() -> None:
+    suite = load("cube-single")
+    before = [entry(suite.cells("cpu", seeds=(7,))[0], 0.5, scale="cpu"), entry(suite.cells("cpu-smoke")[0], 0.5)]
+    shown = BenchTrain("cube-single", scale="cpu", seeds=(2,))._shown(suite, before)
+    assert {cell.seed for cell in shown} == {2, 7}
+
+
 def test_a_result_with_other_settings_is_not_this_cell(tmp_path: Path) -> None:
     suite = load("cube-single")
     cell = suite.cells("cpu-smoke")[0]
