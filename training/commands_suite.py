@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,7 +75,7 @@ class BenchTrain:
 
             return run_cells(cells, self.scale, self.run / suite.name, results, self.jobs, progress)
 
-    def _shown(self, suite: Suite, entries: Any) -> list[Cell]:
+    def _shown(self, suite: Suite, entries: Any) -> Sequence[Cell]:
         """Every cell of the page: of all seeds that were asked for, now or before."""
         before = {entry["seed"] for entry in entries if entry["scale"] == self.scale}
         usual = self.seeds or suite.seeds[self.scale]
