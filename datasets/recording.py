@@ -80,6 +80,7 @@ class Recorder:
         self._least_free, self._lock = least_free, threading.Lock()
         self._running: str | None = None
         self._last: str | None = None
+        self._discarded = False
         self._attributes: dict[str, Any] = {}
         self._anchor = time.time_ns() - time.monotonic_ns()
 
@@ -115,7 +116,7 @@ class Recorder:
             for ring in self._rings.values():
                 ring.forget_time()
             self._thread.begin(episode, self.now(), dict(self._attributes))
-            self._running = self._last = episode
+            self._running, self._last, self._discarded = episode, episode, False
             return episode
 
     def step(self, values: Mapping[str, Any], *, stream: str = BASE, stamp: int | None = None) -> bool:
@@ -153,7 +154,7 @@ class Recorder:
 
     @property
     def succeeded(self) -> bool:
-        """Whether the running episode was marked so."""
+        """Whether the running episode was marked so, or the last one."""
         return self._attributes.get("success") is True
 
     def discard(self) -> str:
@@ -168,6 +169,7 @@ class Recorder:
                 self._thread.amend(episode, {}, discarded=True)
             else:
                 self._end({}, {}, (), discarded=True)
+            self._discarded = True
             return episode
 
     def stop(
@@ -203,6 +205,8 @@ class Recorder:
             "journal": str(self.path),
             "recording": self._running,
             "last": self._last,
+            "last_success": self.succeeded,
+            "last_discarded": self._discarded,
             "waiting_rows": {name: ring.head - ring.tail for name, ring in self._rings.items()},
             "lost_rows": {name: ring.lost + ring.malformed for name, ring in self._rings.items()},
             "free_bytes": self._free(),

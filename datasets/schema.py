@@ -202,6 +202,11 @@ class Episode:
         """Number of transitions T."""
         return len(self.timestamps[BASE]) if BASE in self.timestamps else 0
 
+    @property
+    def nbytes(self) -> int:
+        """Size of the rows."""
+        return sum(rows.nbytes for rows in self.data.values())
+
     def validate(self, schema: Schema) -> None:
         """Check keys, lengths, shapes, dtypes, clocks and finiteness against the schema.
 

@@ -59,7 +59,7 @@ class SegmentWriter:
         episode.validate(self.store.schema)
         self._settle()
         self._gathered.append(episode)
-        self._bytes += sum(array.nbytes for array in episode.data.values())
+        self._bytes += episode.nbytes
         if self._bytes >= self._target:
             self.flush()
 

@@ -19,8 +19,8 @@ from onestride.datasets.converters.passport import NAME, issue
 from onestride.datasets.converters.streaming import (
     Wanted,
     episodes,
+    has_own_clock,
     is_derived_mask,
-    measured_clock,
     report_streams,
     wanted,
 )
@@ -98,7 +98,7 @@ def _write_rows(store: Store, data: Any, meta: Any, plan: Wanted, progress: Prog
 
 def _clock(store: Store, data: Any) -> ArrayWriter | None:
     """An array for the timestamps, if any episode's are measured."""
-    if all(measured_clock(episode, store.schema.control_rate) is None for episode in episodes(store, ())):
+    if not has_own_clock(store):
         return None
     return ArrayWriter(data, CLOCK, store.num_steps, (), np.dtype(np.int64))
 

@@ -44,20 +44,13 @@ from onestride.datasets.converters.lerobot_statistics import (
     together,
 )
 from onestride.datasets.converters.passport import issue, pack_attributes
-from onestride.datasets.converters.streaming import (
-    blocks,
-    episodes,
-    on_base_clock,
-    read_block,
-    report_streams,
-    wanted,
-)
+from onestride.datasets.converters.streaming import episodes, on_base_clock, portions, report_streams, wanted
 from onestride.datasets.schema import BASE, Array, Episode, Feature
 from onestride.datasets.store import Store
 from onestride.hardware.errors import OneStrideError
 
-BLOCK_BYTES = 8 << 20
-"""Rows that are read and written at once, one row group of the data files, besides one longer episode."""
+GROUP_BYTES = 8 << 20
+"""Rows that are written at once, one row group of the data files, besides one longer episode."""
 Kind = Literal["numbers", "image", "video"]
 _MOST_AXES = 5
 _BOOKKEEPING = {"timestamp": "float32", "frame_index": "int64", "episode_index": "int64", "index": "int64"}
@@ -104,9 +97,8 @@ def write(store: Store, path: Path, report: Report, options: Options, progress: 
         for camera in cameras.values():
             stack.callback(camera.close)
         features = [one.feature for one in columns]
-        for block in blocks(store.pieces, features, BLOCK_BYTES):
-            read = list(read_block(block, features, features, store.schema.streams))
-            _write_block(read, columns, data, cameras, fps, done, store)
+        for group in portions(episodes(store, [one.name for one in features]), GROUP_BYTES):
+            _write_group(group, columns, data, cameras, fps, done, store)
             progress(len(done.rows), store.num_episodes)
     _write_meta(store, path, columns, fps, done)
     _report(store, done, report)
@@ -158,7 +150,7 @@ def _camera(path: Path, one: _Column, fps: float) -> VideoShards:
     return VideoShards(path, one.key, fps, height, width)
 
 
-def _write_block(
+def _write_group(
     episodes: list[Episode],
     columns: list[_Column],
     data: DataShards,
@@ -167,17 +159,17 @@ def _write_block(
     done: _Progress,
     store: Store,
 ) -> None:
-    """Write neighbouring episodes, as many as are read at once."""
+    """Write neighbouring episodes as one row group."""
     lengths = np.array([episode.length for episode in episodes])
-    tasks = [_task(episode, store) for episode in episodes]
-    for task in tasks:
-        done.tasks.setdefault(task, len(done.tasks))
+    tasks = [_tasks(episode, store) for episode in episodes]
+    numbered = [[done.tasks.setdefault(task, len(done.tasks)) for task in named] for named, _ in tasks]
+    task_of_each = np.concatenate([np.array(ours)[places] for ours, (_, places) in zip(numbered, tasks, strict=True)])
     numbers = {
         one.key: np.concatenate([on_base_clock(episode, one.feature) for episode in episodes])
         for one in columns
         if one.kind == "numbers"
     }
-    numbers |= _bookkeeping(episodes, lengths, [done.tasks[task] for task in tasks], fps, done)
+    numbers |= _bookkeeping(episodes, lengths, task_of_each, fps, done)
     pictures = [_pictures(episode, columns, cameras, done) for episode in episodes]
     table = {key: column(rows) for key, rows in numbers.items()}
     table |= {key: pa.concat_arrays([one[0][key] for one in pictures]) for key in pictures[0][0]}
@@ -186,9 +178,9 @@ def _write_block(
         place = data.add(pa.table(table))
         for key, statistics in measured.result().items():
             done.statistics.setdefault(key, []).append(statistics)
-    for episode, task, (_, where) in zip(episodes, tasks, pictures, strict=True):
+    for episode, (named, _), (_, where) in zip(episodes, tasks, pictures, strict=True):
         stop = done.steps + episode.length
-        row: dict[str, Any] = {"episode_index": len(done.rows), "tasks": [task], "length": episode.length}
+        row: dict[str, Any] = {"episode_index": len(done.rows), "tasks": named, "length": episode.length}
         row |= place | {"dataset_from_index": done.steps, "dataset_to_index": stop} | where
         row |= {"meta/episodes/chunk_index": 0, "meta/episodes/file_index": 0}
         done.rows.append(row | _ours(episode, columns))
@@ -213,7 +205,7 @@ def _pictures(
 
 
 def _bookkeeping(
-    episodes: list[Episode], lengths: NDArray[np.int64], tasks: list[int], fps: float, done: _Progress
+    episodes: list[Episode], lengths: NDArray[np.int64], tasks: NDArray[np.int64], fps: float, done: _Progress
 ) -> dict[str, Array]:
     starts = np.cumsum(lengths) - lengths
     steps = np.arange(lengths.sum())
@@ -224,13 +216,20 @@ def _bookkeeping(
         "frame_index": frames,
         "episode_index": np.repeat(len(done.rows) + np.arange(len(episodes)), lengths),
         "index": done.steps + steps,
-        "task_index": np.repeat(np.array(tasks, np.int64), lengths),
+        "task_index": tasks,
     }
 
 
-def _task(episode: Episode, store: Store) -> str:
+def _tasks(episode: Episode, store: Store) -> tuple[list[str], NDArray[np.int64]]:
+    """An episode's tasks in the order they come, and which of them each step (T,) has; see `lerobot_reader`."""
+    several, index = episode.attributes.get("tasks"), episode.data.get("task_index")
+    if isinstance(several, list) and index is not None and index.shape == (episode.length,):
+        _, firsts, inverse = np.unique(index, return_index=True, return_inverse=True)
+        if len(firsts) == len(several) == len({str(one) for one in several}):
+            return [str(one) for one in several], np.argsort(np.argsort(firsts))[inverse]
     task = episode.attributes.get("task")
-    return task if isinstance(task, str) else store.schema.environment or "unnamed"
+    named = task if isinstance(task, str) else store.schema.environment or "unnamed"
+    return [named], np.zeros(episode.length, np.int64)
 
 
 def _ours(episode: Episode, columns: list[_Column]) -> dict[str, Any]:

@@ -43,7 +43,8 @@ def plan_columns(meta: Meta, rows: Rows, options: Options, report: Report) -> tu
         OneStrideError: no action, or an image feature whose shape is none.
     """
     wanted = [key for key in meta.info.features if key not in (*BOOKKEEPING, CLOCK)]
-    if any(len(tasks) > 1 for tasks in rows.tasks.values()):
+    ours = meta.passport.paths if meta.passport else {}
+    if "task_index" not in ours and any(len(tasks) > 1 for tasks in rows.tasks.values()):
         wanted.append("task_index")
         report.changed.append("task_index: changes within an episode, kept as feature task_index")
     wanted = _not_left_out(wanted, options, report)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +17,6 @@ from onestride.datasets.converters.mcap_records import HEAD, MESSAGE
 from onestride.hardware.errors import OneStrideError
 
 Bytes = NDArray[np.uint8]
-_RECORD = struct.Struct("<BQH")
-"""Opcode, length, and of a message the channel."""
 LONGEST = 64
 """Messages of a pattern, at most."""
 
@@ -84,7 +83,7 @@ class _Pattern:
 
     def __init__(self, messages: Sequence[tuple[int, int]] = ()) -> None:
         self.messages = list(messages)
-        self.starts = np.cumsum([0, *(9 + length for _, length in messages)]).tolist()
+        self.starts = list(accumulate((9 + length for _, length in messages), initial=0))
         self.size = self.starts[-1]
 
     def and_then(self, channel: int, length: int) -> _Pattern:
@@ -99,13 +98,13 @@ class _Pattern:
 
     def repeats(self, rest: Bytes) -> int:
         """How many times the pattern comes next, every head looked at; looks ahead the further the longer it lasts."""
-        most, sure, look = len(rest) // self.size, 0, 8
+        most, sure, look = len(rest) // self.size, 0, 32
         while sure < most:
             stop = min(most, sure + look)
             good = self._heads_fit(rest[sure * self.size : stop * self.size].reshape(stop - sure, self.size))
             if not good.all():
                 return sure + int(good.argmin())
-            sure, look = stop, 4 * look
+            sure, look = stop, 8 * look
         return sure
 
     def taken(self, rest: Bytes, count: int) -> list[Run]:
@@ -113,7 +112,7 @@ class _Pattern:
         periods = rest[: count * self.size].reshape(count, self.size)
         found = []
         for (channel, length), place in zip(self.messages, self.starts, strict=False):
-            heads = periods[:, place : place + HEAD.itemsize].view(HEAD)[:, 0]
+            heads = _heads(periods, place)
             body = periods[:, place + HEAD.itemsize : place + 9 + length]
             found.append(Run(channel, heads["log"].astype(np.int64), body))
         return found
@@ -121,9 +120,14 @@ class _Pattern:
     def _heads_fit(self, periods: Bytes) -> NDArray[np.bool_]:
         good = np.ones(len(periods), bool)
         for (channel, length), place in zip(self.messages, self.starts, strict=False):
-            expected = np.frombuffer(_RECORD.pack(MESSAGE, length, channel), np.uint8)
-            good &= (periods[:, place : place + _RECORD.size] == expected).all(axis=1)
+            heads = _heads(periods, place)
+            good &= (heads["opcode"] == MESSAGE) & (heads["length"] == length) & (heads["channel"] == channel)
         return good
+
+
+def _heads(periods: Bytes, place: int) -> NDArray[np.void]:
+    """The heads (T,) of the messages that begin at a place in every period."""
+    return periods[:, place : place + HEAD.itemsize].view(HEAD)[:, 0]
 
 
 def _head(content: bytes, place: int) -> tuple[int, int, int]:

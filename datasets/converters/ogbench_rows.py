@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from onestride.datasets.converters.streaming import on_base_clock, read_block
+from onestride.datasets.converters.streaming import base_rows, on_base_clock, read_block
 from onestride.datasets.rows import Piece
 from onestride.datasets.schema import BASE, Array, Feature
 
@@ -28,14 +28,14 @@ def feature_rows(key: str, feature: Feature, block: Sequence[Piece], ended: Flag
         held = [on_base_clock(episode, feature) for episode in read_block(block, [feature], [], streams)]
         last = [rows[-1:] for rows, is_ended in zip(held, ended, strict=True) if is_ended]
         return _with_last(np.concatenate(held), _lengths(block), ended, np.concatenate([held[0][:0], *last]))
-    rows = block[0].segment.read(feature.name, _span(block))
+    rows = block[0].segment.read(feature.name, base_rows(block))
     return _with_last(rows, _lengths(block), ended, _last_rows(key, feature, block, ended))
 
 
 def clock_rows(block: Sequence[Piece], ended: Flags) -> NDArray[np.int64]:
     """Timestamps [ns]; the row after the last action repeats the last."""
     lengths = _lengths(block)
-    clock = block[0].segment.time(BASE, _span(block))
+    clock = block[0].segment.time(BASE, base_rows(block))
     return _with_last(clock, lengths, ended, clock[np.cumsum(lengths) - 1][ended])
 
 
@@ -51,15 +51,18 @@ def _last_rows(key: str, feature: Feature, block: Sequence[Piece], ended: Flags)
     """What came after each ended episode's last action: as known, else 0, which no one reads."""
     chosen = [piece for piece, is_ended in zip(block, ended, strict=True) if is_ended]
     last = np.zeros((len(chosen), *feature.shape), feature.dtype)
-    cached: dict[str, tuple[Array, Flags]] = {}
-    for number, piece in enumerate(chosen):
-        final = piece.final(feature, cached)
+    values, recorded = block[0].segment.final(feature)
+    places = np.array([piece.index for piece in chosen], np.int64)
+    simple = recorded[places] & np.array([piece.ends for piece in chosen], bool)
+    last[simple] = values[places[simple]]
+    for number in np.flatnonzero(~simple):
+        final = chosen[number].final(feature, {})
         if final is not None:
             last[number] = final
             continue
-        known = piece.attributes.get("last")
+        known = chosen[number].attributes.get("last")
         value = known.get(key) if isinstance(known, dict) else None
-        if np.shape(np.asarray(value)) == feature.shape and value is not None:
+        if value is not None and np.shape(np.asarray(value)) == feature.shape:
             last[number] = value
     return last
 
@@ -73,11 +76,6 @@ def _with_last(rows: Array, lengths: NDArray[np.int64], ended: Flags, last: Arra
     joined = np.empty((len(is_last), *rows.shape[1:]), rows.dtype)
     joined[~is_last], joined[is_last] = rows, last
     return joined
-
-
-def _span(block: Sequence[Piece]) -> slice:
-    """Base rows of the segment that the episodes take."""
-    return slice(block[0].rows((), BASE)[0], block[-1].rows((), BASE)[1])
 
 
 def _lengths(block: Sequence[Piece]) -> NDArray[np.int64]:

@@ -11,6 +11,7 @@ import json
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from onestride.datasets.converters.npz_rows import write_note, write_rows
 from onestride.datasets.converters.ogbench_rows import clock_rows, end_rows, feature_rows
 from onestride.datasets.converters.ogbench_survey import ACTIONS, NOTE, OBSERVATIONS, TERMINALS
 from onestride.datasets.converters.passport import issue
-from onestride.datasets.converters.streaming import blocks, episodes, measured_clock, report_streams, wanted
+from onestride.datasets.converters.streaming import base_rows, blocks, has_own_clock, report_streams, wanted
 from onestride.datasets.rows import Piece
 from onestride.datasets.schema import BASE, Array, Feature, Schema
 from onestride.datasets.store import Store
@@ -130,15 +131,15 @@ def _walk(store: Store, plan: _Plan, report: Report) -> None:
     observed = plan.arrays[OBSERVATIONS]
     terminal = next(iter(plan.schema.by_role("terminal")), None)
     rows = [one for columns in plan.arrays.values() for one in columns]
-    known = {one.name: store.final_known(one.name).tolist() for one in rows}
-    for number, episode in enumerate(episodes(store, [terminal.name] if terminal else [], finals=())):
-        plan.finals.append(sorted(name for name, of_each in known.items() if of_each[number]))
-        plan.ended.append(all(known[one.name][number] or one.stream != BASE for one in observed))
-        plan.own_clock |= measured_clock(episode, plan.schema.control_rate) is not None
-        if terminal is not None and terminal.stream == BASE:
-            marked = np.zeros(episode.length, terminal.dtype)
-            marked[-1] = 1
-            plan.own_terminal |= marked.tobytes() != episode.data[terminal.name].tobytes()
+    known = {one.name: store.final_known(one.name) for one in rows}
+    ended = [known[one.name] for one in observed if one.stream == BASE]
+    plan.ended = np.logical_and.reduce([np.ones(store.num_episodes, bool), *ended]).tolist()
+    names = sorted(known)
+    plan.finals = [
+        list(compress(names, of_one)) for of_one in zip(*(known[name].tolist() for name in names), strict=True)
+    ]
+    plan.own_clock = has_own_clock(store)
+    plan.own_terminal = terminal is not None and terminal.stream == BASE and not _marks_ends(store, terminal)
     if terminal is not None and plan.own_terminal:
         plan.arrays[_key(terminal, plan.arrays)] = [terminal]
         report.changed.append(f"{terminal.name}: an array of its own, for terminals marks the ends of episodes here")
@@ -148,6 +149,15 @@ def _walk(store: Store, plan: _Plan, report: Report) -> None:
             f"{cut} episodes do not know the observation after their last action: that transition is given up, "
             "its observation ends the trajectory"
         )
+
+
+def _marks_ends(store: Store, terminal: Feature) -> bool:
+    """Whether a terminal is 1 in the last step of every episode, and 0 elsewhere."""
+    for block in blocks(store.pieces, [terminal]):
+        expected = end_rows(block, np.zeros(len(block), bool), np.dtype(terminal.dtype))
+        if expected.tobytes() != block[0].segment.read(terminal.name, base_rows(block)).tobytes():
+            return False
+    return True
 
 
 def _parts(store: Store, plan: _Plan, path: Path, report: Report) -> dict[Path, list[int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def placed(destination: Path, companions: tuple[Path, ...] = ()) -> Iterator[Pat
         _replace(work, old, destination, companions)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
+    _remove(old)
 
 
 def _replace(work: Path, old: Path, destination: Path, companions: tuple[Path, ...]) -> None:
@@ -56,6 +57,14 @@ def _replace(work: Path, old: Path, destination: Path, companions: tuple[Path, .
         shutil.rmtree(old, ignore_errors=True)
         raise OneStrideError(f"expected to place {destination}, got: {error}") from error
     sync(destination.parent)
+
+
+def _remove(old: Path) -> None:
+    """Remove what was replaced; of a store several folders at once, as a file system waits for each."""
+    with ThreadPoolExecutor(8) as pool:
+        for folder in old.glob("*/segments/*/*"):
+            pool.submit(shutil.rmtree, folder, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _move(source: Path, target: Path) -> tuple[Path, Path]:

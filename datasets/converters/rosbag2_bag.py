@@ -6,14 +6,11 @@ disagree about the quality of service, a reader that joins them silently yields 
 
 from __future__ import annotations
 
-import heapq
 import re
-import sqlite3
 import struct
-import zlib
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,19 +18,13 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 from rosbags.interfaces import MessageDefinitionFormat
-from rosbags.rosbag2 import Reader, ReaderError
 from rosbags.serde import SerdeError
-from rosbags.typesys import Stores, TypesysError, get_types_from_idl, get_types_from_msg, get_typestore
+from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 
 from onestride.datasets.converters import Report
 from onestride.datasets.converters.rosbag2 import METADATA, SUFFIXES, is_storage
+from onestride.datasets.converters.rosbag2_storage import DAMAGE, Block, blocks_of, merged, opened
 from onestride.hardware.errors import OneStrideError, unknown
-
-# What rosbags and the libraries below it raise on damaged files.
-_DAMAGE = (
-    *(ReaderError, SerdeError, TypesysError, sqlite3.Error, struct.error, zlib.error, OSError, ValueError, KeyError),
-    *(TypeError, IndexError, AssertionError, EOFError, RuntimeError, AttributeError, OverflowError, MemoryError),
-)
 
 
 @dataclass
@@ -76,6 +67,8 @@ class Bag:
     _broken: dict[str, str] = field(default_factory=dict)
     """Type -> why its definition is of no use."""
     _received: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+    _spans: list[tuple[int, int, Path]] = field(default_factory=list)
+    """Files with messages: received [ns] from, to."""
 
     @property
     def types(self) -> Any:
@@ -88,9 +81,19 @@ class Bag:
         Raises:
             OneStrideError: a file is damaged.
         """
+        for block in self.blocks(topics):
+            for topic, received, content in block.rows():
+                yield Message(topic, self.topics[topic].type, received, content)
+
+    def blocks(self, topics: Collection[str]) -> Iterator[Block]:
+        """The same, many at once.
+
+        Raises:
+            OneStrideError: a file is damaged.
+        """
         for run in self._runs():
-            files = [_file_messages(path, topics) for path in run]
-            yield from heapq.merge(*files, key=lambda one: one.received) if len(files) > 1 else files[0]
+            files = [blocks_of(path, topics) for path in run]
+            yield from merged(files) if len(files) > 1 else files[0]
 
     def decode(self, message: Message) -> Any:
         """The message as an object with the fields of its type.
@@ -101,7 +104,7 @@ class Bag:
         self.check_type(message.type)
         try:
             return self._types.deserialize_cdr(message.content, normal_type(message.type))
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise OneStrideError(
                 f"{self.path}: expected {message.type} on {message.topic} at {message.received} ns, got: {error}"
             ) from error
@@ -120,7 +123,8 @@ class Bag:
     def received(self, topic: str) -> NDArray[np.int64]:
         """When each message of a topic was received [ns]; looked up once."""
         if topic not in self._received:
-            self._received[topic] = np.array([message.received for message in self.messages([topic])], np.int64)
+            times = [block.received for block in self.blocks([topic])]
+            self._received[topic] = np.concatenate([np.zeros(0, np.int64), *times])
         return self._received[topic]
 
     def check_type(self, name: str) -> None:
@@ -147,14 +151,9 @@ class Bag:
 
     def _runs(self) -> Iterator[list[Path]]:
         """Files one after the other; those that overlap in time together."""
-        spans = []
-        for path in self.files:
-            with opened(path) as reader:
-                if reader.message_count:
-                    spans.append((reader.start_time, reader.end_time, path))
         run: list[Path] = []
         ends = 0
-        for start, end, path in sorted(spans, key=lambda span: span[0]):
+        for start, end, path in sorted(self._spans, key=itemgetter(0)):
             if run and start >= ends:
                 yield run
                 run = []
@@ -187,6 +186,8 @@ def open_bag(path: Path, report: Report) -> Bag:
     definitions: dict[str, Any] = {}
     for file in files:
         with opened(file) as reader:
+            if reader.message_count:
+                bag._spans.append((reader.start_time, reader.end_time, file))
             for connection in reader.connections:
                 topic = bag.topics.setdefault(connection.topic, Topic(connection.topic, connection.msgtype))
                 if normal_type(topic.type) != normal_type(connection.msgtype):
@@ -208,41 +209,10 @@ def survey_times(bag: Bag) -> None:
         topic.last = message.received
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[Any]:
-    """A reader of one storage file; damage is told with its name.
-
-    Raises:
-        OneStrideError: the file is damaged, or of a storage that cannot be read.
-    """
-    try:
-        with Reader(path) as reader:
-            yield reader
-    except OneStrideError:
-        raise
-    except _DAMAGE as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise OneStrideError(f"{path}: expected a readable rosbag2 file, got: {reason}") from error
-    except Exception as error:
-        # apsw and the decompressors have errors of their own, without a common root.
-        if type(error).__module__.partition(".")[0] not in ("apsw", "backports", "compression", "lz4", "_zstd"):
-            raise
-        raise OneStrideError(f"{path}: expected a readable rosbag2 file, got: {error}") from error
-
-
 def normal_type(name: str) -> str:
     """A type's full name: `pkg/msg/Type`, which old bags shorten to `pkg/Type`."""
     package, _, rest = name.partition("/")
     return name if "/" in rest else f"{package}/msg/{rest}"
-
-
-def _file_messages(path: Path, topics: Collection[str]) -> Iterator[Message]:
-    with opened(path) as reader:
-        wanted = [one for one in reader.connections if one.topic in topics]
-        if not wanted:
-            return
-        for connection, received, content in reader.messages(connections=wanted):
-            yield Message(connection.topic, connection.msgtype, received, bytes(content))
 
 
 def _listed(folder: Path) -> tuple[Path, ...] | None:

@@ -44,32 +44,42 @@ class TopicDecoder:
 
     Args:
         bag: for the messages' types.
+        topic: whose messages.
         wanted: features of this topic.
         stamped: whether `header.stamp` counts, and not when a message was received.
         skipped: told about messages that are not used.
     """
 
-    def __init__(self, bag: Bag, wanted: list[Wanted], stamped: bool, skipped: Skipped) -> None:
-        self._bag, self._wanted, self._stamped, self._skipped = bag, wanted, stamped, skipped
+    def __init__(self, bag: Bag, topic: str, wanted: list[Wanted], stamped: bool, skipped: Skipped) -> None:
+        self._bag, self._topic, self._wanted = bag, topic, wanted
+        self._stamped, self._skipped = stamped, skipped
         self._layouts: list[Layout] = []
         self._tried = 0
-        self._waiting: list[tuple[int, Message]] = []
+        self._received: list[NDArray[np.int64]] = []
+        self._contents: list[bytes] = []
+        self._sizes: list[int] = []
+        """-1 for a large message, which is decoded already and not held."""
         self._ready: list[_Part] = []
-        self._count = 0
         self._large = _Large(wanted)
 
-    def add(self, message: Message) -> None:
-        """Take one message; a large one is decoded now, so that not both it and its row are held.
+    def add(self, received: NDArray[np.int64], contents: list[bytes]) -> None:
+        """Take messages; large ones are decoded now, so that not both they and their rows are held.
+
+        Args:
+            received: by the recorder (M,) [ns].
+            contents: their bytes; large ones are emptied.
 
         Raises:
             OneStrideError: bytes that are not of the message's type, or a value that is not finite.
         """
-        if len(message.content) > LARGEST:
-            if (decoded := self._usable(message)) is not None:
-                self._large.append(self._count, *decoded)
-        else:
-            self._waiting.append((self._count, message))
-        self._count += 1
+        self._received.append(received)
+        sizes = list(map(len, contents))
+        for place in [place for place, size in enumerate(sizes) if size > LARGEST]:
+            if (decoded := self._usable(int(received[place]), contents[place])) is not None:
+                self._large.append(len(self._contents) + place, *decoded)
+            contents[place], sizes[place] = b"", -1
+        self._contents += contents
+        self._sizes += sizes
 
     def finish(self) -> Decoded:
         """The rows of all messages since the last call.
@@ -77,36 +87,43 @@ class TopicDecoder:
         Raises:
             OneStrideError: as `add`.
         """
-        by_size: dict[int, list[tuple[int, Message]]] = {}
-        for number, message in self._waiting:
-            by_size.setdefault(len(message.content), []).append((number, message))
-        for alike in by_size.values():
-            self._decode_alike([number for number, _ in alike], [message for _, message in alike])
+        received = np.concatenate([np.zeros(0, np.int64), *self._received])
+        sizes = np.array(self._sizes, np.int64)
+        for size in np.unique(sizes[sizes >= 0]):
+            self._decode_alike(np.flatnonzero(sizes == size), received)
         ready = [*self._ready, *([self._large.taken()] if self._large.numbers else [])]
-        self._ready, self._waiting, self._count, self._large = [], [], 0, _Large(self._wanted)
+        self._received, self._contents, self._sizes = [], [], []
+        self._ready, self._large = [], _Large(self._wanted)
         if len(ready) != 1:
             ready = [_joined(ready, self._wanted)]
         numbers, times, rows = ready[0]
         order = np.lexsort((numbers, times))
         return Decoded(times[order], [picked(one, order) for one in rows])
 
-    def _decode_alike(self, numbers: list[int], messages: list[Message]) -> None:
+    def _decode_alike(self, numbers: NDArray[np.int64], received: NDArray[np.int64]) -> None:
         """Messages of one size."""
-        block = np.frombuffer(b"".join(message.content for message in messages), np.uint8).reshape(len(messages), -1)
-        left = np.ones(len(messages), bool)
+        joined = b"".join([self._contents[number] for number in numbers])
+        block = np.frombuffer(joined, np.uint8).reshape(len(numbers), -1)
+        left = np.ones(len(numbers), bool)
         for layout in self._layouts:
-            left &= ~self._decode_fitting(layout, block, left, numbers, messages)
+            left &= ~self._decode_fitting(layout, block, left, numbers, received)
         while left.any():
             first = int(left.argmax())
-            layout_or_none = self._another(messages[first])
+            number = int(numbers[first])
+            layout_or_none = self._another(number, received)
             if layout_or_none is not None:
-                left &= ~self._decode_fitting(layout_or_none, block, left, numbers, messages)
+                left &= ~self._decode_fitting(layout_or_none, block, left, numbers, received)
             if left[first]:
-                self._decode_one(numbers[first], messages[first])
+                self._decode_one(number, received)
                 left[first] = False
 
     def _decode_fitting(
-        self, layout: Layout, block: Bytes, left: NDArray[np.bool_], numbers: list[int], messages: list[Message]
+        self,
+        layout: Layout,
+        block: Bytes,
+        left: NDArray[np.bool_],
+        numbers: NDArray[np.int64],
+        received: NDArray[np.int64],
     ) -> NDArray[np.bool_]:
         """Decode those messages that are left and of this form; which they were."""
         chosen = left & layout.fits(block)
@@ -115,23 +132,24 @@ class TopicDecoder:
             chosen &= layout.stamps(block) != 0
         if not chosen.any():
             return chosen
-        mine, places = block[chosen], np.flatnonzero(chosen)
+        mine, chosen_numbers = (block, numbers) if chosen.all() else (block[chosen], numbers[chosen])
         rows = [
             layout.rows(mine, number).astype(one.feature.dtype).reshape(-1, *one.feature.shape)
             for number, one in enumerate(self._wanted)
         ]
         for strange in _not_finite(rows):
-            self._row_of_each(messages[places[strange]])
-        received = np.array([messages[place].received for place in places], np.int64)
-        times = layout.stamps(mine) if self._stamped else received
-        self._ready.append((np.array(numbers, np.int64)[places], times, rows))
+            number = int(chosen_numbers[strange])
+            self._row_of_each(int(received[number]), self._contents[number])
+        times = layout.stamps(mine) if self._stamped else received[chosen_numbers]
+        self._ready.append((chosen_numbers, times, rows))
         return chosen
 
-    def _another(self, message: Message) -> Layout | None:
+    def _another(self, number: int, received: NDArray[np.int64]) -> Layout | None:
         """The form of a message of which none is known yet; None where there is none to be had."""
         if self._tried == FORMS:
             return None
         self._tried += 1
+        message = self._message(int(received[number]), self._contents[number])
         decoded = self._bag.decode(message)
         rows_of = [partial(_row, self._bag, one=one) for one in self._wanted]
         layout = layout_of(message.content, decoded, rows_of, self._bag.encode, self._bag.types)
@@ -140,27 +158,30 @@ class TopicDecoder:
         self._layouts.append(layout)
         return layout
 
-    def _decode_one(self, number: int, message: Message) -> None:
-        if (decoded := self._usable(message)) is not None:
+    def _decode_one(self, number: int, received: NDArray[np.int64]) -> None:
+        if (decoded := self._usable(int(received[number]), self._contents[number])) is not None:
             time, rows = decoded
             self._ready.append((np.array([number]), np.array([time], np.int64), [row[np.newaxis] for row in rows]))
 
-    def _usable(self, message: Message) -> tuple[int, list[Array]] | None:
+    def _usable(self, received: int, content: bytes) -> tuple[int, list[Array]] | None:
         """Time [ns] and rows of one message; None where it lacks them, which is counted."""
         try:
-            return self._row_of_each(message)
+            return self._row_of_each(received, content)
         except UnusableError as error:
-            self._skipped[message.topic, str(error)] += 1
+            self._skipped[self._topic, str(error)] += 1
             return None
 
-    def _row_of_each(self, message: Message) -> tuple[int, list[Array]]:
+    def _row_of_each(self, received: int, content: bytes) -> tuple[int, list[Array]]:
         """Time [ns] and rows of one message."""
         try:
-            decoded = self._bag.decode(message)
-            time = stamp_of(decoded) if self._stamped else message.received
+            decoded = self._bag.decode(self._message(received, content))
+            time = stamp_of(decoded) if self._stamped else received
             return time, [_checked(_row(self._bag, decoded, one), one) for one in self._wanted]
         except OneStrideError as error:
-            raise OneStrideError(f"{self._bag.path}: {message.topic} at {message.received} ns: {error}") from error
+            raise OneStrideError(f"{self._bag.path}: {self._topic} at {received} ns: {error}") from error
+
+    def _message(self, received: int, content: bytes) -> Message:
+        return Message(self._topic, self._bag.topics[self._topic].type, received, content)
 
 
 class _Large:

@@ -15,7 +15,8 @@ from onestride.datasets.converters.rosbag2_bag import Bag, Message
 from onestride.datasets.converters.rosbag2_decoding import Decoded, Skipped, TopicDecoder
 from onestride.datasets.converters.rosbag2_fields import UnusableError, field_of
 from onestride.datasets.converters.rosbag2_mapping import Mapping, TopicMapping
-from onestride.datasets.converters.rosbag2_survey import Span, Wanted
+from onestride.datasets.converters.rosbag2_storage import Block
+from onestride.datasets.converters.rosbag2_survey import END, Span, Wanted
 from onestride.datasets.converters.spilling import picked
 from onestride.datasets.schema import BASE, Array, Episode, Feature
 from onestride.hardware.errors import OneStrideError
@@ -63,11 +64,11 @@ def episodes(
     counts, made = Counts(), 0
     by_topic = {topic: [one for one in wanted if one.topic == topic] for topic in mapping.topics}
     decoders = {
-        topic: TopicDecoder(bag, mine, mapping.clock_of(topic) == "stamped", counts.skipped)
+        topic: TopicDecoder(bag, topic, mine, mapping.clock_of(topic) == "stamped", counts.skipped)
         for topic, mine in by_topic.items()
     }
-    for messages in _grouped(bag, mapping, spans, counts):
-        attributes = _gather(bag, mapping, decoders, messages)
+    for blocks in _grouped(bag, mapping, spans, counts):
+        attributes = _gather(bag, mapping, decoders, blocks)
         decoded = {topic: decoder.finish() for topic, decoder in decoders.items()}
         episode = _assemble(mapping, by_topic, decoded, attributes, counts)
         if episode is None:
@@ -81,41 +82,45 @@ def episodes(
     counts.tell(report)
 
 
-def _grouped(bag: Bag, mapping: Mapping, spans: list[Span], counts: Counts) -> Iterator[Iterator[Message]]:
+def _grouped(bag: Bag, mapping: Mapping, spans: list[Span], counts: Counts) -> Iterator[Iterator[Block]]:
     """The messages of each span; each group has to be used up before the next."""
     topics = {*mapping.topics, *(one.topic for one in mapping.attributes.values())}
-    messages = bag.messages(topics)
-    waiting = next(messages, None)
+    blocks = bag.blocks(topics)
+    waiting = next(blocks, None)
+
+    def before(time: int) -> Iterator[Block]:
+        """What is left of messages received before a time [ns]."""
+        nonlocal waiting
+        while waiting is not None:
+            count = int(np.searchsorted(waiting.received, time, side="left"))
+            if count:
+                yield waiting.cut(0, count)
+            if count < len(waiting):
+                waiting = waiting.cut(count)
+                return
+            waiting = next(blocks, None)
+
     for span in spans:
-        while waiting is not None and waiting.received < span.start:
-            counts.outside += 1
-            waiting = next(messages, None)
-
-        def group(stop: int = span.stop) -> Iterator[Message]:
-            nonlocal waiting
-            while waiting is not None and waiting.received < stop:
-                yield waiting
-                waiting = next(messages, None)
-
-        yield group()
-    while waiting is not None:
-        counts.outside += 1
-        waiting = next(messages, None)
+        counts.outside += sum(map(len, before(span.start)))
+        yield before(span.stop)
+    counts.outside += sum(map(len, before(END)))
 
 
 def _gather(
-    bag: Bag, mapping: Mapping, decoders: dict[str, TopicDecoder], messages: Iterator[Message]
+    bag: Bag, mapping: Mapping, decoders: dict[str, TopicDecoder], blocks: Iterator[Block]
 ) -> dict[str, JsonValue]:
     """Hand an episode's messages to the decoders; its attributes."""
     attributes: dict[str, JsonValue] = {"bag": bag.path.name}
     if mapping.task is not None:
         attributes["task"] = mapping.task
-    noted = {one.topic for one in mapping.attributes.values()}
-    for message in messages:
-        if message.topic in decoders:
-            decoders[message.topic].add(message)
-        if message.topic in noted:
+    noted = [one.topic for one in mapping.attributes.values()]
+    for block in blocks:
+        for place in np.flatnonzero(np.isin(block.topics, noted)):
+            topic = str(block.topics[place])
+            message = Message(topic, bag.topics[topic].type, int(block.received[place]), block.contents[place])
             _note(bag, mapping, message, attributes)
+        for topic, decoder in decoders.items():
+            decoder.add(*block.of(topic))
     return attributes
 
 

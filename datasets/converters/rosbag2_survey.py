@@ -17,6 +17,8 @@ from onestride.hardware.errors import OneStrideError
 
 EVENTS = "/_service_event"
 """What ROS 2 appends to a service's name for the topic of its calls."""
+END = 2**63 - 1
+"""No message is received after this [ns]."""
 TRIES = 1000
 """Messages that are looked at for a feature's first usable row."""
 
@@ -66,7 +68,7 @@ def survey_episodes(bag: Bag, mapping: Mapping, report: Report) -> list[Span]:
         return _by_marker(bag, mapping.episodes, report)
     if isinstance(mapping.episodes, ByGap):
         return _by_gap(bag.received(mapping.base), mapping.episodes.seconds)
-    return [Span(0, 2**63 - 1)]
+    return [Span(0, END)]
 
 
 def base_rate(bag: Bag, mapping: Mapping, report: Report) -> float | None:
@@ -107,7 +109,7 @@ def _by_gap(times: NDArray[np.int64], seconds: float) -> list[Span]:
     """Cut in the middle of each pause, so that commands just before a first tick belong to it."""
     before = np.flatnonzero(np.diff(times) > seconds * 1e9)
     cuts = [(int(times[one]) + int(times[one + 1])) // 2 for one in before]
-    edges = [0, *cuts, 2**63 - 1]
+    edges = [0, *cuts, END]
     return [Span(start, stop) for start, stop in pairwise(edges)]
 
 
@@ -127,7 +129,7 @@ def _by_marker(bag: Bag, episodes: ByMarker, report: Report) -> list[Span]:
         else:
             surplus += 1
     if begun is not None:
-        spans.append(Span(begun, 2**63 - 1))
+        spans.append(Span(begun, END))
         report.changed.append(f"{episodes.start}: the last episode has no end, taken to the recording's")
     if surplus:
         report.left_out.append(f"{episodes.start}: {surplus} markers without a counterpart")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,6 +54,20 @@ def episodes(
         yield from read_block(block, data, after, schema.streams)
 
 
+def portions(episodes: Iterable[Episode], most: int) -> Iterator[list[Episode]]:
+    """Neighbouring episodes together, as many as fit into `most` bytes, one at least."""
+    held: list[Episode] = []
+    size = 0
+    for episode in episodes:
+        if held and size + episode.nbytes > most:
+            yield held
+            held, size = [], 0
+        held.append(episode)
+        size += episode.nbytes
+    if held:
+        yield held
+
+
 def blocks(pieces: Sequence[Piece], features: Sequence[Feature], most: int = BLOCK_BYTES) -> Iterator[list[Piece]]:
     """All pieces in order: neighbours in one segment together, as many as fit into `most` bytes of the features."""
     step_bytes = 8 + sum(one.size * np.dtype(one.dtype).itemsize for one in features)
@@ -68,6 +82,11 @@ def blocks(pieces: Sequence[Piece], features: Sequence[Feature], most: int = BLO
         size, was_whole = size + piece.length * step_bytes, is_whole
     if block:
         yield block
+
+
+def base_rows(block: Sequence[Piece]) -> slice:
+    """Rows of the base stream that a block takes in its segment."""
+    return slice(block[0].rows((), BASE)[0], block[-1].rows((), BASE)[1])
 
 
 def _follows(piece: Piece, other: Piece) -> bool:
@@ -125,11 +144,25 @@ def is_derived_mask(store: Store) -> bool:
     terminal, mask = terminals[0], masks[0]
     if terminal.shape or mask.shape or terminal.stream != BASE or mask.stream != BASE:
         return False
-    for episode in episodes(store, (terminal.name, mask.name)):
-        expected = (1 - episode.data[terminal.name].astype(np.float32)).astype(mask.dtype)
-        if expected.tobytes() != episode.data[mask.name].tobytes():
+    for block in blocks(store.pieces, [terminal, mask]):
+        ends, rows = (block[0].segment.read(one.name, base_rows(block)) for one in (terminal, mask))
+        if (1 - ends.astype(np.float32)).astype(mask.dtype).tobytes() != rows.tobytes():
             return False
     return True
+
+
+def has_own_clock(store: Store) -> bool:
+    """Whether any episode's base timestamps are no ideal clock that a reader would make again."""
+    rate = store.schema.control_rate
+    if rate is None:
+        return True
+    for block in blocks(store.pieces, ()):
+        lengths = [piece.length for piece in block]
+        ideal = synthetic_clock(max(lengths), rate)
+        expected = np.concatenate([ideal[:length] for length in lengths])
+        if not np.array_equal(block[0].segment.time(BASE, base_rows(block)), expected):
+            return True
+    return False
 
 
 def on_base_clock(episode: Episode, feature: Feature) -> Array:

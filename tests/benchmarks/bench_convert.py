@@ -4,6 +4,7 @@ The raw copy knows nothing of episodes: for an import it reads every array and w
 the store's chunks and compression; for an export it reads those and writes the arrays. `convert_formats` says with
 which library, and so does `raw` in the JSON. Both flush to the disk, as a conversion does, and neither checks anything.
 Rates are of the arrays' bytes; each figure is the median of a few runs, copies and conversions taking turns.
+What the run before has made is removed before the clock starts, so that nothing is overwritten.
 
     python tests/benchmarks/bench_convert.py --steps 200000
 """
@@ -29,6 +30,8 @@ from onestride.datasets.converters import convert
 from onestride.hardware.durable import sync_tree
 
 TARGET = 0.5
+Action = tuple[Path, Callable[[], object]]
+"""What is made, and by what."""
 
 
 def main() -> int:
@@ -63,14 +66,14 @@ def measure(kind: str, folder: Path, steps: int, repeats: int) -> list[dict[str,
     steps = int(steps * about.share)
     size = about.make(source, steps // about.length)
     options = about.options(source)
-    actions: dict[str, Callable[[], object]] = {
-        "raw import": lambda: copied(raw, lambda: save_zarr(raw, about.load(source))),
-        "import": lambda: convert(source, store, overwrite=True, options=options),
+    actions: dict[str, Action] = {
+        "raw import": (raw, lambda: flushed(raw, lambda: save_zarr(raw, about.load(source)))),
+        "import": (store, lambda: convert(source, store, options=options)),
     }
     if about.target is not None:
         actions |= {
-            "raw export": lambda: copied(back, lambda: about.save(back, load_zarr(raw))),
-            "export": lambda: convert(store, out, to=about.target, overwrite=True),
+            "raw export": (back, lambda: flushed(back, lambda: about.save(back, load_zarr(raw)))),
+            "export": (out, lambda: convert(store, out, to=about.target)),
         }
     seconds, processor = medians(actions, repeats)
     for path in folder.iterdir():
@@ -94,11 +97,12 @@ def measure(kind: str, folder: Path, steps: int, repeats: int) -> list[dict[str,
     ]
 
 
-def medians(actions: dict[str, Callable[[], object]], repeats: int) -> tuple[dict[str, float], dict[str, float]]:
+def medians(actions: dict[str, Action], repeats: int) -> tuple[dict[str, float], dict[str, float]]:
     """Seconds that each action takes, by the clock and of the processor; they take turns."""
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in actions}
     for _ in range(repeats):
-        for name, action in actions.items():
+        for name, (target, action) in actions.items():
+            remove(target)
             times[name].append(timed(action))
     clock = {name: statistics.median(one for one, _ in found) for name, found in times.items()}
     return clock, {name: statistics.median(one for _, one in found) for name, found in times.items()}
@@ -111,9 +115,8 @@ def timed(action: Callable[[], object]) -> tuple[float, float]:
     return time.perf_counter() - began, time.process_time() - used
 
 
-def copied(target: Path, copy: Callable[[], None]) -> None:
+def flushed(target: Path, copy: Callable[[], None]) -> None:
     """A raw copy, flushed to the disk."""
-    remove(target)
     copy()
     sync_tree(target)
 

@@ -89,12 +89,15 @@ def test_success_and_discard_in_time_and_afterwards(tmp_path: Path) -> None:
             if marks == "discard":
                 recorder.discard()
                 assert recorder.recording is None
+                assert recorder.status()["last_discarded"]
                 continue
             recorder.stop()
             if number == 2:
                 recorder.mark_success()
             if number == 3:
+                assert (recorder.status()["last_success"], recorder.status()["last_discarded"]) == (False, False)
                 recorder.discard()
+                assert recorder.status()["last_discarded"]
     with Journal(recorder.path) as read:
         told = [(one.attributes.get("success"), one.discarded) for one in read.episodes]
         assert told == [(True, False), (None, True), (True, False), (None, True)]

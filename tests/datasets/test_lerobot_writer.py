@@ -110,6 +110,28 @@ def test_the_real_lerobot_loads_every_value(toy: Store, tmp_path: Path) -> None:
             index += 1
 
 
+def test_steps_keep_their_own_tasks(tmp_path: Path) -> None:
+    """Of an episode with several, as the reader brings them over; one that says too little keeps its first."""
+    schema = _schema(*FEATURES, _feature("task_index", "info", (), "int64"))
+    store = Store.create(tmp_path / "toy", schema, Provenance.now("test"))
+    episodes = [_episode(schema, number, 5) for number in range(3)]
+    steps = ([7, 7, 2, 7, 2], [2, 2, 2, 9, 9], [1, 2, 3, 3, 3])
+    named = (["place", "pick"], ["pick", "throw"], ["pick", "throw"])
+    for episode, indices, tasks in zip(episodes, steps, named, strict=True):
+        episode.data["task_index"] = np.array(indices)
+        episode.attributes |= {"task": tasks[0], "tasks": list(tasks)}
+    store.append(episodes)
+    convert(store.path, tmp_path / "out", to="lerobot")
+    dataset = lerobot_dataset().LeRobotDataset("onestride/toy", root=tmp_path / "out")
+    found = [dataset[index]["task"] for index in range(15)]
+    assert found[:5] == ["place", "place", "pick", "place", "pick"]
+    assert found[5:10] == ["pick", "pick", "pick", "throw", "throw"]
+    assert found[10:] == ["pick"] * 5
+    assert [list(dataset.meta.episodes[number]["tasks"]) for number in range(3)] == [*named[:2], ["pick"]]
+    convert(tmp_path / "out", tmp_path / "back")
+    assert Store.open(tmp_path / "back").dataset_id == store.dataset_id
+
+
 def test_the_real_lerobot_asks_for_chunks_and_knows_names_and_statistics(toy: Store, tmp_path: Path) -> None:
     convert(toy.path, tmp_path / "out", to="lerobot")
     library = lerobot_dataset()
