@@ -1,4 +1,7 @@
-"""An ensemble of multilayer perceptrons as one network: stacked weights, one batched product per layer."""
+"""An ensemble of multilayer perceptrons as one network: stacked weights, one batched product per layer.
+
+A CPU is faster member by member, in one operation: see :mod:`onestride.policies.perceptron`.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from itertools import pairwise
 
 import torch
 from torch import nn
+
+from onestride.policies.perceptron import Views, fits, perceptrons
 
 Activation = Callable[[torch.Tensor], torch.Tensor]
 
@@ -73,9 +78,14 @@ class Ensemble(nn.Module):
         self.hidden = nn.ModuleList(StackedLinear(members, a, b) for a, b in pairwise(widths))
         self.norms = nn.ModuleList(StackedNorm(members, width) for width in hidden if layer_norm)
         self.last = StackedLinear(members, widths[-1], output_dim)
+        self._rectified, self._widths = activation is torch.relu and not layer_norm, tuple(hidden)
+        stacked = [layer for layer in (*self.hidden, self.last) if isinstance(layer, StackedLinear)]
+        self._views = Views([*(layer.weight for layer in stacked), *(layer.bias for layer in stacked)])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, input_dim), the same for every member, to (K, B, output_dim)."""
+        if self._rectified and fits(x, self._widths):
+            return perceptrons(x, self._views)
         x = x.expand(self.members, *x.shape)
         for index, layer in enumerate(self.hidden):
             x = layer(x)

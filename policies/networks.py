@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from onestride.policies import products
+from onestride.policies.perceptron import Views, fits, perceptrons
 
 
 class Linear(nn.Linear):
@@ -48,9 +49,14 @@ class MLP(nn.Module):
         for fan_in, fan_out in pairwise(widths):
             layers += [Linear(fan_in, fan_out), activation()]
         self.layers = nn.Sequential(*layers, Linear(widths[-1], output_dim))
+        self._rectified, self._widths = activation is nn.ReLU, tuple(hidden)
+        linear = [layer for layer in self.layers if isinstance(layer, Linear)]
+        self._views = Views([*(layer.weight for layer in linear), *(layer.bias for layer in linear)])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (..., input_dim) to (..., output_dim)."""
+        if self._rectified and fits(x, self._widths):
+            return perceptrons(x, self._views).squeeze(0)
         output: torch.Tensor = self.layers(x)
         return output
 

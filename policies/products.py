@@ -34,6 +34,7 @@ def fast_products(wanted: bool = True) -> Iterator[None]:
     """Within, :func:`linear` uses oneDNN where it is faster; on this thread, gradients included."""
     before = getattr(_state, "fast", False)
     _state.fast = wanted and _onednn_is_faster()
+    _keep_freed_memory()
     try:
         yield
     finally:
@@ -54,8 +55,19 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = No
     return functional.linear(x, weight, bias)
 
 
-def _product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    result: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+def product(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None, activation: str = "none"
+) -> torch.Tensor:
+    """The ``x Wᵀ + b`` of oneDNN with an activation, without gradient.
+
+    Args:
+        x: (R, I), contiguous or the transpose of what is: where rows lie apart oneDNN falls back to a plain loop, a
+            thousand times slower.
+        weight: (O, I), likewise.
+        bias: (O,).
+        activation: ``none`` or ``relu``.
+    """
+    result: torch.Tensor = torch.ops.mkldnn._linear_pointwise.default(x, weight, bias, activation, [], "")
     return result
 
 
@@ -64,10 +76,9 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        # oneDNN falls back to a plain loop, a hundred times slower, where rows lie apart.
         x, weight = x.contiguous(), weight.contiguous()
         ctx.save_for_backward(x, weight)
-        return _product(x, weight, bias)
+        return product(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -75,10 +86,20 @@ class _Linear(torch.autograd.Function):
         g = gradients[0].contiguous()
         of_x, of_weight, of_bias = ctx.needs_input_grad
         return (
-            _product(g, weight.t()) if of_x else None,
-            _product(g.t(), x.t()) if of_weight else None,
+            product(g, weight.t()) if of_x else None,
+            product(g.t(), x.t()) if of_weight else None,
             g.sum(0) if of_bias else None,
         )
+
+
+@lru_cache(maxsize=1)
+def _keep_freed_memory() -> None:
+    """Let the process keep the memory of small batches from one gradient step to the next.
+
+    glibc hands blocks larger than it has seen freed back to the system at once, and the next step pays for every page
+    of them anew. It has now seen 32 MB freed, the most it learns from.
+    """
+    torch.empty(2**25 - 2**16, dtype=torch.uint8)
 
 
 @lru_cache(maxsize=1)

@@ -2,7 +2,7 @@
 
 ``config.json`` (what was asked for), ``contract.json`` (the draft that export completes), ``checkpoints/`` (see
 :mod:`onestride.training.snapshots`), ``metrics.csv``, ``evaluations.csv`` and ``tb/``; ``online.transitions`` of an
-online run, ``failures/`` of one whose losses were not finite.
+online run, ``multipliers.csv`` of a constrained agent, ``failures/`` of one whose losses were not finite.
 """
 
 from __future__ import annotations
@@ -133,6 +133,7 @@ class RunDirectory:
         self.checkpoints = path / "checkpoints"
         self.metrics = path / "metrics.csv"
         self.evaluations = path / "evaluations.csv"
+        self.multipliers = path / "multipliers.csv"
         self.transitions = path / "online.transitions"
         self.failures = path / "failures"
         self.tensorboard = path / "tb"
@@ -184,6 +185,7 @@ class RunDirectory:
         try:
             values = json.loads(self._config.read_bytes())
             values["observations"] = tuple(values["observations"])
+            values["settings"] = catalogue.completed(values["agent"], values["settings"])
             config = RunConfig(**values)
         except FileNotFoundError as error:
             raise OneStrideError(f"expected a run directory, got {self.path}: no {self._config.name}") from error

@@ -13,20 +13,42 @@ from torch.utils.tensorboard.writer import SummaryWriter
 from onestride.hardware.durable import write_atomic
 
 
-class MetricsLog:
-    """Averages metrics between log lines on the device, and writes a line for each stretch.
+class Table:
+    """A CSV file whose lines belong to steps.
 
-    A resumed run goes on in the same files: lines after the step it resumes from are dropped.
+    A resumed run goes on in the same file: lines after the step it resumes from are dropped.
     """
 
+    def __init__(self, path: Path, resumed_from: int) -> None:
+        self._path = path
+        self._rows = [row for row in read_metrics(path) if row["step"] <= resumed_from]
+        self._rewrite()
+
+    def append(self, row: Mapping[str, float]) -> None:
+        """One line more; a new column changes the heading, so that everything is written anew."""
+        known = _columns(self._rows)
+        self._rows.append(dict(row))
+        if not set(row) <= set(known):
+            return self._rewrite()
+        with self._path.open("a", newline="", encoding="utf-8") as file:
+            file.write(_text([row], known))
+        return None
+
+    def _rewrite(self) -> None:
+        columns = _columns(self._rows)
+        text = ",".join(columns) + "\n" + _text(self._rows, columns) if self._rows else ""
+        write_atomic(self._path, text.encode(), self._path.parent)
+
+
+class MetricsLog:
+    """Averages metrics between log lines on the device, and writes a line for each stretch."""
+
     def __init__(self, table: Path, tensorboard: Path, resumed_from: int) -> None:
-        self._table = table
-        self._rows = [row for row in read_metrics(table) if row["step"] <= resumed_from]
+        self._table = Table(table, resumed_from)
         self._writer = SummaryWriter(str(tensorboard), purge_step=resumed_from + 1)
         self._sum: torch.Tensor | None = None
         self._names: tuple[str, ...] = ()
         self._count = 0
-        self._rewrite()
 
     def add(self, metrics: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Take one step's scalar metrics; nothing is read from the device.
@@ -47,7 +69,7 @@ class MetricsLog:
         self._sum, self._count = None, 0
         if not means:
             return {}
-        self._append({"step": float(step), "seconds": seconds, **means})
+        self._table.append({"step": float(step), "seconds": seconds, **means})
         self.scalars(step, means)
         return means
 
@@ -59,21 +81,6 @@ class MetricsLog:
     def close(self) -> None:
         """Flush and close the TensorBoard file."""
         self._writer.close()
-
-    def _append(self, row: dict[str, float]) -> None:
-        """One line more; a new column changes the heading, so that everything is written anew."""
-        known = _columns(self._rows)
-        self._rows.append(row)
-        if not set(row) <= set(known):
-            return self._rewrite()
-        with self._table.open("a", newline="", encoding="utf-8") as file:
-            file.write(_text([row], known))
-        return None
-
-    def _rewrite(self) -> None:
-        columns = _columns(self._rows)
-        text = ",".join(columns) + "\n" + _text(self._rows, columns) if self._rows else ""
-        write_atomic(self._table, text.encode(), self._table.parent)
 
 
 def read_metrics(table: Path) -> list[dict[str, float]]:

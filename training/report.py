@@ -16,6 +16,7 @@ from onestride.hardware.errors import OneStrideError
 from onestride.training.checkpoint import RunConfig, RunDirectory
 from onestride.training.evaluations import read_evaluations
 from onestride.training.metrics import read_metrics
+from onestride.training.probes import Multipliers, read_multipliers
 
 Floats = NDArray[np.float64]
 
@@ -35,12 +36,14 @@ class RunRecord:
         config: What was asked for.
         evaluations: Rows of `evaluations.csv`.
         metrics: Rows of `metrics.csv`.
+        multipliers: Of a constrained agent, at its probe states.
     """
 
     path: Path
     config: RunConfig
     evaluations: list[dict[str, float]]
     metrics: list[dict[str, float]]
+    multipliers: Multipliers | None = None
 
     @classmethod
     def read(cls, path: Path) -> RunRecord:
@@ -51,7 +54,8 @@ class RunRecord:
         """
         directory = RunDirectory(path)
         config = directory.config()
-        return cls(path, config, read_evaluations(directory.evaluations), read_metrics(directory.metrics))
+        tables = read_evaluations(directory.evaluations), read_metrics(directory.metrics)
+        return cls(path, config, *tables, read_multipliers(directory.multipliers))
 
 
 class Curve(NamedTuple):

@@ -32,9 +32,34 @@ interval of its success rate over the episodes, and no band elsewhere. Steps cou
 environment steps online.</p>
 <h2>Evaluation</h2>{side_by_side(figures) if figures else "<p>None of the runs was evaluated.</p>"}
 {table(_ends(groups), ("group", "seeds", "step", "success", "return", "cost", "training"))}
-<h2>Losses</h2>{side_by_side(losses)}
+{_multipliers(groups)}<h2>Losses</h2>{side_by_side(losses)}
 <h2>Runs</h2>{table(_runs(groups), ("run", "group", "environment", "dataset"))}"""
     return document("onestride report", body)
+
+
+def _multipliers(groups: Sequence[Group]) -> str:
+    """A figure for each group of constrained agents: λ at the probe states of every run; and how far it swings."""
+    constrained = [group for group in groups if any(run.multipliers for run in group.runs)]
+    if not constrained:
+        return ""
+    rows = [(group.label, ", ".join(f"{swing:.3g}" for swing in _swings(group))) for group in constrained]
+    return f"""<h2>Multipliers</h2>
+<p class="note">A line for each of the states that were drawn when learning began. Oscillation is the mean change of
+log(1 + multiplier) from one log line to the next, over the second half of the run.</p>
+{side_by_side(_probed(group) for group in constrained)}{table(rows, ("group", "oscillation, seed by seed"))}
+"""
+
+
+def _swings(group: Group) -> list[float]:
+    return [run.multipliers.oscillation for run in group.runs if run.multipliers]
+
+
+def _probed(group: Group) -> str:
+    figure, axes = new_figure()
+    for index, found in enumerate(run.multipliers for run in group.runs if run.multipliers):
+        axes.plot(found.steps, found.values, color=COLOURS[index % len(COLOURS)], linewidth=0.6, alpha=0.6)
+    axes.set(xlabel="step", ylabel="multiplier", title=group.label)
+    return svg(figure)
 
 
 def _shown(groups: Sequence[Group]) -> list[tuple[str, str]]:

@@ -111,6 +111,15 @@ def plot_risk_map(found: RiskMap, path: Path, names: tuple[str, str] = ("", ""))
         axes.contour(across, up, found.infeasible, levels=levels[:1], colors="white", linewidths=1)
     if found.excess.min() < 0 < found.excess.max():
         axes.contour(across, up, found.excess, levels=[0.0], colors="red", linewidths=1)
-    axes.set(xlabel=names[0], ylabel=names[1], title="Hatched: infeasible. Red: the limit")
+    axes.set(xlabel=names[0], ylabel=names[1])
+    axes.set_title(_legend(found), fontsize="medium")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
+
+
+def _legend(found: RiskMap) -> str:
+    """What is to be seen, and what is not."""
+    infeasible = "hatched: infeasible" if found.infeasible.any() else "no state infeasible"
+    broken = found.excess > 0
+    limit = "red: the limit" if broken.any() else "limit kept everywhere"
+    return f"{infeasible}, {'limit broken everywhere' if broken.all() else limit}"

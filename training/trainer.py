@@ -16,6 +16,7 @@ import torch
 
 from onestride.hardware.errors import OneStrideError
 from onestride.training import snapshots
+from onestride.training.agents.multiplier import Constrained
 from onestride.training.batches import ReplayBatches
 from onestride.training.checkpoint import RunDirectory, build_agent, restore_agent
 from onestride.training.drafting import write_draft
@@ -28,6 +29,7 @@ from onestride.training.material import Material
 from onestride.training.metrics import MetricsLog, read_metrics
 from onestride.training.online import OnlineStage
 from onestride.training.options import TrainOptions
+from onestride.training.probes import Probes
 from onestride.training.ranks import END, SAVE, Ranks, followers, together
 from onestride.training.reporter import Reporter
 from onestride.training.snapshots import Snapshot
@@ -38,7 +40,7 @@ __all__ = ["TrainOptions", "TrainResult", "train"]
 
 POLL = 0.05
 """Between looks at the last evaluation [s]."""
-_BATCHES, _EVALUATED = "batches", "evaluated"
+_BATCHES, _EVALUATED, _PROBES = "batches", "evaluated", "probes"
 """Tensor groups of a checkpoint, beside the agent's and the online stage's."""
 
 
@@ -110,6 +112,7 @@ class _Session:
         self.online: OnlineStage | None = None
         self.evaluations: Evaluations | None = None
         self.resumed: Snapshot | None = None
+        self.probes: Probes | None = None
         self.ranks = Ranks()
 
     @property
@@ -172,6 +175,7 @@ class _Session:
     def _loop(self, stack: ExitStack) -> None:
         log = MetricsLog(self.directory.metrics, self.directory.tensorboard, self.step)
         stack.callback(log.close)
+        self._open_probes()
         self._open_evaluations(stack)
         self._open_ranks(stack)
         interruption = stack.enter_context(Interruption())
@@ -213,12 +217,16 @@ class _Session:
         self.step += self.options.environments
 
     def _update(self, log: MetricsLog) -> None:
+        if self.probes and isinstance(self.batches, ReplayBatches):
+            self.probes.draw(self.batches.replay)
         metrics = self.agent.update(self.batches.sample(self.options.share))
         self.guard.add(self.step + 1, tuple(metrics), log.add(metrics), self.batches.drawn())
 
     def _log(self, log: MetricsLog, speed: float) -> None:
         self._check()
         metrics = log.write(self.step, self.seconds, self.online.metrics() if self.online else None)
+        if self.probes:
+            self.probes.write(self.step)
         self.reporter.progress(self.step, self.options.total_steps, metrics, speed)
 
     def _check(self) -> None:
@@ -232,6 +240,12 @@ class _Session:
         raise OneStrideError(
             f"{failure.describe()}; the agent and the windows are in {home}, earlier checkpoints are as they were"
         )
+
+    def _open_probes(self) -> None:
+        if isinstance(self.agent, Constrained):
+            kept = self.resumed.tensors.get(_PROBES, {}) if self.resumed else {}
+            table, seed = self.directory.multipliers, self.options.seed
+            self.probes = Probes(self.agent, table, self.step, seed=seed, device=self.device, kept=kept)
 
     def _open_evaluations(self, stack: ExitStack) -> None:
         if self.material.environment is None:
@@ -320,6 +334,8 @@ class _Session:
         }
         if batches := self.batches.tensors():
             tensors[_BATCHES] = batches
+        if self.probes and (drawn := self.probes.tensors()):
+            tensors[_PROBES] = drawn
         if self.evaluations and (pending := self.evaluations.pending):
             tensors[_EVALUATED] = pending
             values[_EVALUATED] = {"step": pending.step, "seconds": pending.seconds}

@@ -6,6 +6,7 @@ records belong to it, and only flushed ones are counted.
 
 from __future__ import annotations
 
+import io
 import os
 import zlib
 from pathlib import Path
@@ -59,6 +60,21 @@ class TransitionFile:
             raise OneStrideError(f"{self.path}: expected a file of transitions, got: {error}") from error
         self.count = count
         return records
+
+    def newest(self, most: int) -> Records:
+        """Up to ``most`` of the last whole records, for a reader beside the run; none where there is no file.
+
+        Raises:
+            OneStrideError: One is damaged, or the disk refuses.
+        """
+        try:
+            held = self.path.stat().st_size // self._size if self.path.exists() else 0
+            count = min(most, held)
+            with self.path.open("rb") if count else io.BytesIO() as file:
+                file.seek((held - count) * self._size)
+                return self._decoded(file.read(count * self._size), count)
+        except OSError as error:
+            raise OneStrideError(f"{self.path}: expected a file of transitions, got: {error}") from error
 
     def append(self, records: Records) -> None:
         """Write records; they are safe after :meth:`flush`."""

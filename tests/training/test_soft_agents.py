@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from onestride.hardware.errors import OneStrideError
+from onestride.policies import products
 from onestride.policies.normaliser import Affine
 from onestride.training.agents import catalogue
 from onestride.training.agents.catalogue import Agent
@@ -17,7 +18,7 @@ from onestride.training.agents.state import AgentState
 
 from .soft_batches import ACTION, OBSERVATION, soft_batch
 
-AGENTS = ("sac", "rlpd", "dsact", "sac_lag", "fac", "sac_alam", "iql")
+AGENTS = ("sac", "rlpd", "dsact", "sac_lag", "fac", "sac_alam", "lac", "iql")
 CONSTRAINED = ("sac_lag", "fac", "sac_alam")
 SIZES: dict[str, Any] = {"hidden": (16, 16), "batch_size": 8}
 
@@ -84,6 +85,18 @@ GOLDEN: dict[str, dict[str, float]] = {
         "multiplier/mean": 0.0018727,
         "multiplier/max": 0.0149816,
         "multiplier/saturated": 0.0,
+    },
+    "lac": {
+        "critic/loss": 0.385136,
+        "critic/value": 0.51185,
+        "actor/loss": 1.07333,
+        "actor/entropy": -0.97305,
+        "actor/temperature": 0.999119,
+        "multiplier/mean": 1.00033,
+        "multiplier/max": 1.00033,
+        "multiplier/saturated": 0.0,
+        "multiplier/change": 0.101109,
+        "multiplier/decreasing": 0.375,
     },
     "iql": {
         "critic/loss": 2.20945,
@@ -265,6 +278,10 @@ def test_common_settings_are_refused_by_name(name: str, field: str, value: Any) 
         ("sac_alam", "penalty", 0.0),
         ("sac_alam", "multiplier_tau", 0.0),
         ("sac_alam", "max_multiplier", 0.0),
+        ("lac", "cost", "return"),
+        ("lac", "decrease", 0.0),
+        ("lac", "features", 0),
+        ("lac", "multiplier", 11.0),
         ("iql", "expectile", 1.0),
         ("iql", "inverse_temperature", -1.0),
     ],
@@ -279,3 +296,21 @@ def test_reachability_is_refused_for_chunks() -> None:
     config: Any = catalogue.find("fac").config
     with pytest.raises(OneStrideError, match=r"^horizon: expected 1 with the constraint reachability"):
         config(horizon=2, constraint="reachability")
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
+@pytest.mark.parametrize("name", AGENTS)
+def test_the_fast_update_is_the_plain_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four updates with oneDNN's products and gradients by hand against torch's layers, but for rounding."""
+    found = []
+    for fast in (True, False):
+        monkeypatch.setattr(products, "_onednn_is_faster", lambda fast=fast: fast)
+        agent = make(name, hidden=(32, 48))
+        metrics = [agent.update(soft_batch(32, seed=seed)) for seed in range(4)]
+        found.append((agent, metrics))
+    for mine, theirs in zip(*(metrics for _, metrics in found), strict=True):
+        for key, value in theirs.items():
+            torch.testing.assert_close(mine[key], value, rtol=1e-4, atol=1e-5, msg=key)
+    observation = torch.randn(16, OBSERVATION)
+    mine, theirs = (agent.act(observation, torch.zeros(16, 1, ACTION)) for agent, _ in found)
+    torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)

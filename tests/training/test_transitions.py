@@ -65,3 +65,15 @@ def test_missing_records_are_told(tmp_path: Path) -> None:
     write(path, some(3))
     with pytest.raises(OneStrideError, match="expected 5 transitions, got 3"):
         TransitionFile(path, 3, 2).open(5)
+
+
+def test_the_newest_are_read_beside_a_run(tmp_path: Path) -> None:
+    path, records = tmp_path / "t", some(7)
+    assert len(TransitionFile(path, 3, 2).newest(3)) == 0 and not path.exists()
+    write(path, records)
+    with path.open("ab") as file:
+        file.write(b"half a record")
+    before = path.read_bytes()
+    assert np.array_equal(TransitionFile(path, 3, 2).newest(3), records[-3:])
+    assert np.array_equal(TransitionFile(path, 3, 2).newest(100), records)
+    assert path.read_bytes() == before

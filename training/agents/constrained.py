@@ -12,6 +12,7 @@ from onestride.policies.ensemble import Ensemble
 from onestride.policies.gaussian_export import ExportableGaussian
 from onestride.policies.normaliser import Affine
 from onestride.training.agents.constraint import ConstrainedConfig, ConstraintCritic
+from onestride.training.agents.packing import held_still
 from onestride.training.agents.soft_actor import SoftActor
 from onestride.training.agents.soft_critic import Metrics, SoftCritic
 from onestride.training.agents.transition import Transition, transition
@@ -69,8 +70,9 @@ class ConstrainedActorCritic(nn.Module):
     def propose(self, s: torch.Tensor, generator: torch.Generator) -> Proposal:
         """Draw actions at s (B, S) and value them; the return is valued at the first draw alone."""
         a, log_prob = self.actor.sample(s, generator, self.config.constraint_draws)
-        soft_loss = self.actor.temperature * log_prob[0] - self.critic(s, a[0]).amin(0)
-        return Proposal(soft_loss, self.constraint.excess(s, a), log_prob[0])
+        with held_still(self.critic.ensemble.online, self.constraint.ensemble.online):
+            value, excess = self.critic(s, a[0]).amin(0), self.constraint.excess(s, a)
+        return Proposal(self.actor.temperature * log_prob[0] - value, excess, log_prob[0])
 
     @torch.no_grad()
     def excess(self, observations: torch.Tensor) -> torch.Tensor:

@@ -29,8 +29,9 @@ from torch.nn import functional
 from onestride.policies.ensemble import Ensemble
 from onestride.policies.gaussian_export import ExportableGaussian
 from onestride.policies.normaliser import Affine
+from onestride.policies.products import fast_products
 from onestride.training.agents.followed import Followed
-from onestride.training.agents.packing import descend, pack, unpack
+from onestride.training.agents.packing import descend, held_still, pack, unpack
 from onestride.training.agents.settings import require
 from onestride.training.agents.soft_actor import SoftActor, SoftConfig
 from onestride.training.agents.soft_critic import Metrics
@@ -191,9 +192,12 @@ class DSACTAgent:
         """``E[α log π(a|s) - min Q(s, a)]`` plus the temperature's own loss, at s (B, S)."""
         actor = self.actor.online
         a, log_prob = (drawn[0] for drawn in actor.sample(s, self.generator))
-        loss = (actor.temperature * log_prob - self.critic(s, a).mean.amin(0)).mean()
+        with held_still(self.critic.ensemble.online):
+            value = self.critic(s, a).mean.amin(0)
+        loss = (actor.temperature * log_prob - value).mean()
         return loss + actor.temperature_loss(log_prob), {"actor/loss": loss.detach(), **actor.metrics(log_prob)}
 
+    @fast_products()
     def update(self, batch: Mapping[str, torch.Tensor]) -> Metrics:
         """One gradient step of the critics, and when they are due of actor and temperature.
 

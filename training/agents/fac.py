@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from onestride.policies.gaussian_export import ExportableGaussian
 from onestride.policies.normaliser import Affine
+from onestride.policies.products import fast_products
 from onestride.training.agents.constrained import ConstrainedActorCritic
 from onestride.training.agents.constraint import ConstrainedConfig
 from onestride.training.agents.multiplier import MultiplierNetwork, multiplier_metrics
@@ -118,6 +119,7 @@ class FACAgent:
         metrics = multiplier_metrics(multipliers.clamp(max=maximum), maximum)
         return loss, {"multiplier/loss": loss.detach(), **metrics}
 
+    @fast_products()
     def update(self, batch: Mapping[str, torch.Tensor]) -> Metrics:
         """One gradient step of critics, actor and temperature, and when it is due of the multiplier network."""
         step = self.core.transition(batch)

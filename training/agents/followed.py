@@ -27,10 +27,12 @@ class Followed(nn.Module, Generic[M]):
         super().__init__()
         self.online = online
         self.target = copy.deepcopy(online).requires_grad_(False)
+        self._copies: list[torch.Tensor] = list(self.target.parameters())
+        self._sources: list[torch.Tensor] = list(self.online.parameters())
 
     @torch.no_grad()
     def follow(self, rate: float) -> None:
         """Move the copy by the share τ = ``rate`` of the way."""
         # Not in torch's list of public names, but one call for all parameters.
         lerp = torch._foreach_lerp_  # pyright: ignore[reportPrivateImportUsage]
-        lerp(list(self.target.parameters()), list(self.online.parameters()), rate)
+        lerp(self._copies, self._sources, rate)

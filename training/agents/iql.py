@@ -21,6 +21,7 @@ from onestride.policies.gaussian import ClippedGaussian, GaussianPolicy
 from onestride.policies.gaussian_export import ExportableGaussian
 from onestride.policies.networks import MLP
 from onestride.policies.normaliser import Affine
+from onestride.policies.products import fast_products
 from onestride.training.agents.followed import Followed
 from onestride.training.agents.packing import descend, pack, unpack
 from onestride.training.agents.settings import require
@@ -146,6 +147,7 @@ class IQLAgent:
         loss = -(weight * log_prob).mean()
         return loss, {"actor/loss": loss.detach(), "actor/weight": weight.mean()}
 
+    @fast_products()
     def update(self, batch: Mapping[str, torch.Tensor]) -> Metrics:
         """One gradient step of values, critics and policy; the metrics stay on the device."""
         step = transition(self.policy, batch, self.config.discount)

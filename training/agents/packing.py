@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -18,9 +19,23 @@ def descend(optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> None:
     So an actor's loss that runs through a critic does not pay for the critic's own gradients.
     """
     parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
-    optimiser.zero_grad()
-    loss.backward(inputs=parameters)  # type: ignore[no-untyped-call]  # torch leaves Tensor.backward unannotated
+    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient
     optimiser.step()
+
+
+@contextmanager
+def held_still(*modules: nn.Module) -> Iterator[None]:
+    """Within, what these modules compute has gradients with respect to its inputs, and none for their parameters."""
+    learning = [one for module in modules for one in module.parameters() if one.requires_grad]
+    for parameter in learning:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_()
 
 
 def pack(

@@ -16,7 +16,8 @@ import torch
 from onestride.policies.ensemble import Ensemble
 from onestride.policies.gaussian_export import ExportableGaussian
 from onestride.policies.normaliser import Affine
-from onestride.training.agents.packing import descend, pack, unpack
+from onestride.policies.products import fast_products
+from onestride.training.agents.packing import descend, held_still, pack, unpack
 from onestride.training.agents.settings import require
 from onestride.training.agents.soft_actor import SoftActor, SoftConfig
 from onestride.training.agents.soft_critic import Metrics, SoftCritic, summary
@@ -105,13 +106,15 @@ class SACAgent:
             The scalar loss and its metrics, keyed ``actor/...``.
         """
         a, log_prob = (drawn[0] for drawn in self.actor.sample(s, self.generator))
-        value = summary(self.critic(s, a), self.config.actor_value)
+        with held_still(self.critic.ensemble.online):
+            value = summary(self.critic(s, a), self.config.actor_value)
         loss = (self.actor.temperature * log_prob - value).mean()
         return loss + self.actor.temperature_loss(log_prob), {
             "actor/loss": loss.detach(),
             **self.actor.metrics(log_prob),
         }
 
+    @fast_products()
     def update(self, batch: Mapping[str, torch.Tensor]) -> Metrics:
         """One gradient step of critics, actor and temperature; the metrics stay on the device."""
         step = transition(self.actor.policy, batch, self.config.discount)

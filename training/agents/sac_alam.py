@@ -26,6 +26,7 @@ import torch
 
 from onestride.policies.gaussian_export import ExportableGaussian
 from onestride.policies.normaliser import Affine
+from onestride.policies.products import fast_products
 from onestride.training.agents.constrained import ConstrainedActorCritic
 from onestride.training.agents.constraint import ConstrainedConfig
 from onestride.training.agents.followed import Followed
@@ -146,6 +147,7 @@ class SACALaMAgent:
         metrics = multiplier_metrics(self._clipped(output), self.config.max_multiplier)
         return loss, {"multiplier/loss": loss.detach(), **metrics}
 
+    @fast_products()
     def update(self, batch: Mapping[str, torch.Tensor]) -> Metrics:
         """One gradient step of critics, actor, temperature and multiplier network."""
         step = self.core.transition(batch)

@@ -16,6 +16,7 @@ import torch
 
 from onestride.policies.gaussian_export import ExportableGaussian
 from onestride.policies.normaliser import Affine
+from onestride.policies.products import fast_products
 from onestride.training.agents.constrained import ConstrainedActorCritic
 from onestride.training.agents.constraint import ConstrainedConfig
 from onestride.training.agents.multiplier import multiplier_metrics
@@ -99,6 +100,7 @@ class SACLagAgent:
         self.multiplier.add_(self.config.multiplier_lr * excess.mean()).clamp_(0, self.config.max_multiplier)
         return multiplier_metrics(self.multiplier, self.config.max_multiplier)
 
+    @fast_products()
     def update(self, batch: Mapping[str, torch.Tensor]) -> Metrics:
         """One gradient step of critics, actor and temperature, and one of the multiplier."""
         step = self.core.transition(batch)

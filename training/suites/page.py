@@ -52,6 +52,8 @@ def _markdown(suite: Suite, scale: str, found: dict[tuple[str, str, int], Entry 
         lines += ["", f"![Evaluations]({suite.name}-{scale}.png)"]
     ran = [one for one in found.values() if one]
     lines += ["", *_rows(ran)] if ran else []
+    watched = [one for one in ran if "multipliers" in one]
+    lines += ["", *_swings(watched)] if watched else []
     return "\n".join(lines) + "\n"
 
 
@@ -91,6 +93,24 @@ def _rows(ran: Sequence[Entry]) -> list[str]:
     return lines
 
 
+def _swings(watched: Sequence[Entry]) -> list[str]:
+    """How far each constrained agent's multipliers swing, and where they ended."""
+    lines = [
+        "Multipliers at the states that were drawn when learning began. Oscillation is the mean change of",
+        "log(1 + multiplier) from one log line to the next, over the second half of the run.",
+        "",
+        "| task | agent | seed | oscillation | mean at the end | smallest to largest | states |",
+        "|---" * 7 + "|",
+    ]
+    for one in watched:
+        found = one["multipliers"]
+        swing = "" if found["oscillation"] is None else f"{found['oscillation']:.4f}"
+        ends = f"{found['low'][-1]:.3g} to {found['high'][-1]:.3g}"
+        cells = [one["task"], one["agent"], one["seed"], swing, f"{found['mean'][-1]:.3g}", ends, found["probes"]]
+        lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
+    return lines
+
+
 def _rate(row: Entry) -> str:
     return f"{row['success']:.2f} [{row['interval'][0]:.2f}, {row['interval'][1]:.2f}]" if row else ""
 
@@ -100,26 +120,39 @@ def _figures(row: Entry) -> list[str]:
 
 
 def _plot(suite: Suite, ran: Sequence[Entry]) -> bytes:
-    """A panel for each task: every run as a thin line, the agents' means as thick ones."""
+    """A panel for each task and quantity: every run as a thin line, the agents' means as thick ones."""
     from matplotlib.figure import Figure
 
     tasks, agents = (list(dict.fromkeys(one[name] for one in ran)) for name in ("task", "agent"))
     columns = ["success"] if suite.measure == "success" else ["return", "cost"]
+    columns += ["multiplier"] if any("multipliers" in one for one in ran) else []
     figure = Figure(figsize=(7.0 * len(columns), 3.4 * len(tasks)), layout="constrained")
     grid = figure.subplots(len(tasks), len(columns), squeeze=False)
     for task, line in zip(tasks, grid, strict=True):
         for column, axes in zip(columns, line, strict=True):
             for number, agent in enumerate(agents):
-                runs = [one["evaluations"] for one in ran if (one["task"], one["agent"]) == (task, agent)]
-                _curves(axes, [run for run in runs if run], column, agent, COLOURS[number % len(COLOURS)])
-            axes.set(
-                title=task, xlabel="step", ylabel=column, **({"ylim": (-0.02, 1.02)} if column == "success" else {})
-            )
+                here = [one for one in ran if (one["task"], one["agent"]) == (task, agent)]
+                _curves(axes, _runs(here, column), column, agent, COLOURS[number % len(COLOURS)])
+            axes.set(title=task, xlabel="step", ylabel=column, **_limits(column))
             axes.spines[["top", "right"]].set_visible(False)
             axes.legend(frameon=False, fontsize=8)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()
+
+
+def _limits(column: str) -> dict[str, Any]:
+    return {"ylim": (-0.02, 1.02)} if column == "success" else {}
+
+
+def _runs(entries: Sequence[Entry], column: str) -> list[Sequence[Entry]]:
+    """Rows of `step` and the column, run by run; of multipliers the mean over the states."""
+    if column != "multiplier":
+        return [one["evaluations"] for one in entries if one["evaluations"]]
+    found = [one["multipliers"] for one in entries if "multipliers" in one]
+    return [
+        [{"step": step, column: mean} for step, mean in zip(one["steps"], one["mean"], strict=True)] for one in found
+    ]
 
 
 def _curves(axes: Any, runs: Sequence[Sequence[Entry]], column: str, agent: str, colour: str) -> None:

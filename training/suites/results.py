@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,12 +18,15 @@ from onestride.hardware.durable import write_atomic
 from onestride.hardware.errors import OneStrideError
 from onestride.training.checkpoint import RunDirectory
 from onestride.training.evaluations import Row, read_evaluations
+from onestride.training.probes import Multipliers, read_multipliers
 from onestride.training.report import wilson
 from onestride.training.suites.cells import Cell
 
 Entry = dict[str, Any]
 
 FORMAT = 1
+_POINTS = 60
+"""Of a curve of multipliers."""
 _SHOWN = ("step", "success", "return", "cost", "length")
 
 
@@ -87,6 +91,7 @@ def entry(cell: Cell, scale: str, trained: Mapping[str, Any], run: Path, singles
     online = trained["environment_steps"]
     offline = _at(rows, trained["steps"] - online)
     last = _at(rows, trained["steps"]) if online else None
+    watched = read_multipliers(RunDirectory(run).multipliers)
     return {
         "scale": scale,
         "task": cell.task,
@@ -101,6 +106,7 @@ def entry(cell: Cell, scale: str, trained: Mapping[str, Any], run: Path, singles
         "online": last,
         "candidates": {str(count): judged(row) for count, row in singles.items()},
         "evaluations": [{name: row[name] for name in _SHOWN} for row in rows],
+        **({"multipliers": _told(watched)} if watched else {}),
     }
 
 
@@ -109,6 +115,19 @@ def judged(row: Row) -> Entry:
     low, high = wilson(np.array([row["success"]]), np.array([row["episodes"]]))
     interval = [round(float(low[0]), 4), round(float(high[0]), 4)]
     return {name: row[name] for name in (*_SHOWN, "episodes", "seed")} | {"interval": interval}
+
+
+def _told(watched: Multipliers) -> Entry:
+    """The oscillation of multipliers, and their curves thinned out: mean and ends over the probe states."""
+    picked = np.unique(np.linspace(0, len(watched.steps) - 1, _POINTS).round().astype(int))
+    values, swing = watched.values[picked], watched.oscillation
+    curves = {"mean": values.mean(axis=1), "low": values.min(axis=1), "high": values.max(axis=1)}
+    return {
+        "oscillation": None if math.isnan(swing) else round(swing, 5),
+        "probes": values.shape[1],
+        "steps": watched.steps[picked].tolist(),
+        **{name: [round(float(value), 4) for value in curve] for name, curve in curves.items()},
+    }
 
 
 def _at(rows: Sequence[Row], step: int) -> Entry | None:

@@ -1,6 +1,9 @@
 """Reward under a speed limit: HalfCheetah that pays for every step above 3.2096 m/s and may pay for 25 of 1000.
 
-Reference: the velocity tasks of Safety-Gymnasium, stated on Gymnasium's own environments.
+Scale ``cpu``: 300 000 environment steps, the first 5000 at random, then one update for each; evaluated with the
+policy's mode over 5 episodes every 10 000 steps, beside training. Everything else is the agents' default, the same for
+all: two hidden layers of 256, batch 256, Adam 3e-4, γ = 0.99 for rewards and costs, so that the discounted limit is
+2.5. Multipliers are logged every 50 steps at 16 states, and the table tells how far they swing.
 """
 
 from __future__ import annotations
