@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import nn
 
+from onestride.policies.lipschitz import slope_bound
 from onestride.policies.networks import MLP
 from onestride.policies.normaliser import Affine
 
@@ -53,6 +54,11 @@ class SquashedGaussian(nn.Module):
     def mode(self, s: torch.Tensor) -> torch.Tensor:
         """The chunk (B, h * Da) that noise of zeros gives, at s (B, S)."""
         return torch.tanh(self(s)[0])
+
+    @torch.no_grad()
+    def lipschitz(self) -> float:
+        """An upper bound of the mode's Lipschitz constant in s; tanh adds nothing to that of the mean."""
+        return slope_bound(self.network, outputs=slice(0, self.chunk_dim)).item()
 
     def sample(self, s: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Reparametrised draw.
@@ -98,6 +104,11 @@ class ClippedGaussian(nn.Module):
     def mode(self, s: torch.Tensor) -> torch.Tensor:
         """The chunk (B, h * Da) that noise of zeros gives, at s (B, S)."""
         return torch.tanh(self.network(s))
+
+    @torch.no_grad()
+    def lipschitz(self) -> float:
+        """An upper bound of the mode's Lipschitz constant in s."""
+        return slope_bound(self.network).item()
 
     def log_prob(self, s: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
         """Log density (B, h * Da) of each element of given chunks (B, h * Da), clipping left aside."""

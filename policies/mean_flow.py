@@ -14,9 +14,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias, get_args
 
 import torch
-from torch import nn
 
 from onestride.policies import products
+from onestride.policies.jacobian import squared_jacobian
+from onestride.policies.lipschitz import ObservationBound
 from onestride.policies.networks import MLP
 
 Velocity: TypeAlias = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -34,10 +35,18 @@ WEIGHT_FLOOR = 1e-3
 """Keeps the adaptive weight finite where the error vanishes."""
 
 
-class MeanFlow(nn.Module):
+class MeanFlow(ObservationBound):
     """The average velocity ``u(z, t, r, s)`` of action chunks of shape (h, Da), on normalised values."""
 
-    def __init__(self, observation_dim: int, horizon: int, action_dim: int, hidden: Sequence[int]) -> None:
+    def __init__(
+        self,
+        observation_dim: int,
+        horizon: int,
+        action_dim: int,
+        hidden: Sequence[int],
+        *,
+        lipschitz: float | None = None,
+    ) -> None:
         """Build the network.
 
         Args:
@@ -45,11 +54,12 @@ class MeanFlow(nn.Module):
             horizon: h, steps in a chunk.
             action_dim: Da, values in one action.
             hidden: Widths of the hidden layers.
+            lipschitz: L, the most that u, and so the one-step chunk, moves per distance in s; None = not bounded.
         """
         super().__init__()
         self.observation_dim, self.horizon, self.action_dim = observation_dim, horizon, action_dim
-        chunk = horizon * action_dim
-        self.network = MLP(observation_dim + chunk + 2, hidden, chunk)
+        self.chunk_dim, self.limit = horizon * action_dim, lipschitz
+        self.network = MLP(observation_dim + self.chunk_dim + 2, hidden, self.chunk_dim)
 
     def forward(self, z: torch.Tensor, t: torch.Tensor, r: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
         """Average velocity between r and t at z.
@@ -63,7 +73,7 @@ class MeanFlow(nn.Module):
         Returns:
             (B, h * Da).
         """
-        u: torch.Tensor = self.network(torch.cat([s, z, t, t - r], dim=-1))
+        u: torch.Tensor = self.network(torch.cat([self.admitted(s), z, t, t - r], dim=-1))
         return u
 
     def derivative(
@@ -84,7 +94,7 @@ class MeanFlow(nn.Module):
             (B, h * Da), without gradient.
         """
         one = torch.ones_like(t)
-        inputs = torch.cat([s, z, t, t - r], dim=-1)
+        inputs = torch.cat([self.admitted(s), z, t, t - r], dim=-1)
         return self.network.tangent(inputs, torch.cat([torch.zeros_like(s), v, one, one], dim=-1))
 
     def sample(self, s: torch.Tensor, noise: torch.Tensor, nfe: int = 1) -> torch.Tensor:
@@ -136,6 +146,19 @@ class MeanFlow(nn.Module):
         e = torch.randn(a.shape, generator=generator, device=a.device, dtype=a.dtype)
         t, r = draw_times(len(a), one_step_share, time_law, generator=generator, device=a.device, dtype=a.dtype)
         return mean_flow_loss(self, s, a, e, t, r, elements, ivc_weight=ivc_weight, weight_power=weight_power)
+
+    def sensitivity(self, s: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+        """Mean of ``‖∂a/∂s‖_F²`` over the batch, estimated, of the one-step chunk ``a = e - u(e, 1, 0, s)``.
+
+        Args:
+            s: (B, S) observation.
+            generator: Source of the noise e and of the estimate, on the tensors' device.
+
+        Returns:
+            Scalar, with gradient for the parameters.
+        """
+        noise = torch.randn(len(s), self.chunk_dim, generator=generator, device=s.device, dtype=s.dtype)
+        return squared_jacobian(lambda x: integrate(self, noise, x, 1), s, generator).mean()
 
     def _check(self, s: torch.Tensor, actions: torch.Tensor, valid: torch.Tensor) -> None:
         batch = len(s)

@@ -13,14 +13,24 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from onestride.policies.jacobian import squared_jacobian
+from onestride.policies.lipschitz import ObservationBound, slope_bound
 from onestride.policies.mean_flow import integrate
 from onestride.policies.networks import MLP
 
 
-class PlainFlow(nn.Module):
+class PlainFlow(ObservationBound):
     """The velocity ``f(z, t, s)`` of action chunks of shape (h, Da), on normalised values."""
 
-    def __init__(self, observation_dim: int, horizon: int, action_dim: int, hidden: Sequence[int]) -> None:
+    def __init__(
+        self,
+        observation_dim: int,
+        horizon: int,
+        action_dim: int,
+        hidden: Sequence[int],
+        *,
+        lipschitz: float | None = None,
+    ) -> None:
         """Build the network.
 
         Args:
@@ -28,15 +38,16 @@ class PlainFlow(nn.Module):
             horizon: h, steps in a chunk.
             action_dim: Da, values in one action.
             hidden: Widths of the hidden layers.
+            lipschitz: L, the most that the velocity moves per distance in s; None = not bounded.
         """
         super().__init__()
         self.observation_dim, self.horizon, self.action_dim = observation_dim, horizon, action_dim
-        chunk = horizon * action_dim
-        self.network = MLP(observation_dim + chunk + 1, hidden, chunk)
+        self.chunk_dim, self.limit = horizon * action_dim, lipschitz
+        self.network = MLP(observation_dim + self.chunk_dim + 1, hidden, self.chunk_dim)
 
     def forward(self, z: torch.Tensor, t: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
         """Velocity (B, h * Da) at points z (B, h * Da) of time t (B, 1), at observation s (B, S)."""
-        v: torch.Tensor = self.network(torch.cat([s, z, t], dim=-1))
+        v: torch.Tensor = self.network(torch.cat([self.admitted(s), z, t], dim=-1))
         return v
 
     def sample(self, s: torch.Tensor, noise: torch.Tensor, nfe: int = 10) -> torch.Tensor:
@@ -79,6 +90,28 @@ class PlainFlow(nn.Module):
         loss = flow_loss(self, s, a, e, t, elements)
         return loss, {"flow_mse": loss.detach()}
 
+    def sensitivity(
+        self, s: torch.Tensor, actions: torch.Tensor, valid: torch.Tensor, generator: torch.Generator | None = None
+    ) -> torch.Tensor:
+        """Mean of ``‖∂f/∂s‖_F²`` over the batch, estimated, of the velocity at fresh points between noise and data.
+
+        Not that of the chunk, which is what several steps of this velocity lead to.
+
+        Args:
+            s: (B, S) observation.
+            actions: (B, h, Da) chunks that the flow leads to.
+            valid: (B, h).
+            generator: Source of noise, times and the estimate, on the tensors' device.
+
+        Returns:
+            Scalar, with gradient for the parameters.
+        """
+        e = torch.randn(len(s), self.chunk_dim, generator=generator, device=s.device, dtype=s.dtype)
+        t = torch.rand(len(s), 1, generator=generator, device=s.device, dtype=s.dtype)
+        exists = valid.unsqueeze(-1).expand_as(actions).flatten(1) > 0
+        z = e + (1 - t) * torch.where(exists, actions.flatten(1) - e, 0.0)
+        return squared_jacobian(lambda x: self(z, t, x), s, generator).mean()
+
 
 def flow_loss(
     flow: PlainFlow,
@@ -116,6 +149,12 @@ class OneStepMap(nn.Module):
         self.observation_dim, self.horizon, self.action_dim = observation_dim, horizon, action_dim
         chunk = horizon * action_dim
         self.network = MLP(observation_dim + chunk, hidden, chunk)
+
+    @torch.no_grad()
+    def lipschitz(self, nfe: int = 1) -> float:
+        """An upper bound of the chunk's Lipschitz constant in s, for all s and noise."""
+        del nfe  # there is one step only
+        return slope_bound(self.network, slice(0, self.observation_dim)).item()
 
     def sample(self, s: torch.Tensor, noise: torch.Tensor, nfe: int = 1) -> torch.Tensor:
         """From s (B, S) and noise (B, h, Da) to chunks (B, h, Da), not clipped.

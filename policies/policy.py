@@ -22,6 +22,10 @@ class ChunkFlow(Protocol):
         """From s (B, S) and noise (B, h, Da) to chunks (B, h, Da), not clipped."""
         ...
 
+    def lipschitz(self, nfe: int = 1) -> float:
+        """An upper bound of the chunk's Lipschitz constant in s, for all s and noise."""
+        ...
+
 
 F = TypeVar("F", bound=ChunkFlow, covariant=True)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from onestride.policies.certified import CandidateCertificate, Judged, judge, near_judged
 from onestride.policies.critic import CriticEnsemble
 from onestride.policies.policy import ChunkFlow, ChunkPolicy
 
@@ -45,10 +46,17 @@ class BestOfN(nn.Module):
         policy: Draws the chunks.
         critic: Ranks them by the mean of its members.
         candidates: N.
+        certificate: What a candidate has to keep to be ranked at all; None for none.
     """
 
-    def __init__(self, policy: ChunkPolicy[ChunkFlow], critic: CriticEnsemble, candidates: int) -> None:
-        """Join the two.
+    def __init__(
+        self,
+        policy: ChunkPolicy[ChunkFlow],
+        critic: CriticEnsemble,
+        candidates: int,
+        certificate: CandidateCertificate | None = None,
+    ) -> None:
+        """Join them.
 
         Raises:
             ValueError: Fewer than 1 candidate.
@@ -56,7 +64,7 @@ class BestOfN(nn.Module):
         super().__init__()
         if candidates < 1:
             raise ValueError(f"expected candidates >= 1, got {candidates}")
-        self.policy, self.critic, self.candidates = policy, critic, candidates
+        self.policy, self.critic, self.candidates, self.certificate = policy, critic, candidates, certificate
 
     @property
     def flow(self) -> ChunkFlow:
@@ -69,10 +77,24 @@ class BestOfN(nn.Module):
 
     def best(self, s: torch.Tensor, noise: torch.Tensor, nfe: int = 1) -> torch.Tensor:
         """The normalised chunks (B, h, Da) that are valued most; see :func:`draw_and_value`."""
+        if self.certificate is not None:
+            return self.judged(s, noise, nfe)[0]
         if self.candidates == 1:
             return self.policy.generate(s, noise, nfe)
         chunks, values = self.values(s, noise, nfe)
         return take(chunks, values.argmax(1))
+
+    def judged(self, s: torch.Tensor, noise: torch.Tensor, nfe: int = 1) -> tuple[torch.Tensor, Judged]:
+        """The normalised chunks (B, h, Da) that keep the certificate and are valued most, and how all fared.
+
+        Raises:
+            ValueError: There is no certificate.
+        """
+        if self.certificate is None:
+            raise ValueError("expected a certificate, got none")
+        chunks, values = self.values(s, noise, nfe)
+        judged = judge(values, self.certificate(s, chunks))
+        return take(chunks, judged.chosen), judged
 
     def act(self, observation: torch.Tensor, noise: torch.Tensor, nfe: int = 1) -> torch.Tensor:
         """Act with the best candidates.
@@ -92,6 +114,17 @@ class BestOfN(nn.Module):
 
         Rounding may decide between them; ``slack`` is relative to the largest value in magnitude.
         """
-        chunks, values = self.values(self.policy.condition(observation), noise, nfe)
-        enough = values.max() - slack * values.abs().max().clamp_min(1.0)
-        return self.policy.to_dataset(chunks[0, values[0] >= enough])
+        return self.near_judged(observation, noise, nfe, slack)[0]
+
+    def near_judged(
+        self, observation: torch.Tensor, noise: torch.Tensor, nfe: int, slack: float
+    ) -> tuple[torch.Tensor, ...]:
+        """As :meth:`near_best`; of a certificate the counts (K,) that may be told and the least violation (1,), too."""
+        s = self.policy.condition(observation)
+        chunks, values = self.values(s, noise, nfe)
+        if self.certificate is None:
+            enough = values.max() - slack * values.abs().max().clamp_min(1.0)
+            return (self.policy.to_dataset(chunks[0, values[0] >= enough]),)
+        violation = self.certificate(s, chunks)
+        near, counts = near_judged(values[0], violation[0], slack)
+        return self.policy.to_dataset(chunks[0, near]), counts, violation.amin(1)

@@ -82,4 +82,6 @@ def _ranked(policy: nn.Module | torch.Tensor, candidates: int) -> nn.Module:
         raise OneStrideError(f"candidates: expected 1 for a policy that ranks nothing, got {candidates}")
     if candidates < 1:
         raise OneStrideError(f"candidates: expected >= 1, got {candidates}")
-    return policy.policy if candidates == 1 else BestOfN(policy.policy, policy.critic, candidates)
+    if candidates == 1:
+        return policy.policy
+    return BestOfN(policy.policy, policy.critic, candidates, policy.certificate)

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 if TYPE_CHECKING:
+    from onestride.deploy.contract import Contract
     from onestride.deploy.runtime import PolicyRuntime
     from onestride.training.acting import TorchPolicy
+    from onestride.training.environments.interface import Environment
 
 
 def say(result: dict[str, Any], title: str, json: bool, *, names: bool = False) -> None:
@@ -89,18 +91,10 @@ class Eval:
 
     def __call__(self) -> int:
         """Evaluate and print the success rate."""
-        from onestride.hardware.errors import OneStrideError
-        from onestride.training.environments.registry import canonical, make
         from onestride.training.evaluation import evaluate
 
         policy = self._policy()
-        name = self.env or policy.contract.environment
-        if self.episodes < 1:
-            raise OneStrideError(f"expected --episodes >= 1, got {self.episodes}")
-        if name is None or (self.env is None and canonical(name) is None):
-            raise OneStrideError(f"the policy names no environment to evaluate in (its data: {name}): expected --env")
-        own = canonical(name) == policy.contract.environment
-        environment = make(name, policy.contract.environment_settings if own else None)
+        environment, name = self._environment(policy.contract)
         seeds = range(self.seed, self.seed + self.episodes)
         try:
             with progress_bar("evaluate", self.episodes) as advance:
@@ -119,6 +113,19 @@ class Eval:
         }
         say(summary | ({"trials": [asdict(trial) for trial in trials]} if self.json else {}), "evaluated", self.json)
         return 0
+
+    def _environment(self, contract: Contract) -> tuple[Environment, str]:
+        """The environment to evaluate in, and how it is named."""
+        from onestride.hardware.errors import OneStrideError
+        from onestride.training.environments.registry import canonical, make
+
+        name = self.env or contract.environment
+        if self.episodes < 1:
+            raise OneStrideError(f"expected --episodes >= 1, got {self.episodes}")
+        if name is None or (self.env is None and canonical(name) is None):
+            raise OneStrideError(f"the policy names no environment to evaluate in (its data: {name}): expected --env")
+        own = canonical(name) == contract.environment
+        return make(name, contract.environment_settings if own else None), name
 
     def _policy(self) -> TorchPolicy | PolicyRuntime:
         if self.policy.is_dir():
@@ -164,6 +171,9 @@ class Export:
             "parity": contract.export.parity,
             "dataset_id": contract.dataset.id,
         }
+        if (slope := contract.policy.lipschitz) is not None:
+            text = f"{slope.seen:.3g} seen at {slope.samples} observations, at most {slope.bound:.3g}"
+            summary["lipschitz"] = slope.model_dump() if self.json else text
         say(summary, "exported", self.json)
         return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from onestride.hardware.errors import OneStrideError
 from onestride.hardware.state import Array
 from onestride.policies.conditioning import Seeing
 from onestride.training.checkpoint import Run, load_run
+from onestride.training.lipschitz import lipschitz_terms
 from onestride.training.vision import pictures_of
 
 
@@ -35,8 +37,9 @@ def export_run(path: str | Path, output: str | Path, data: str | Path | None = N
     run = load_run(path)
     draft = parse_contract(run.contract, str(run.path / "contract.json"))
     module = _exportable(run, draft)
-    policy = draft.policy.model_copy(update={"steps": run.step, "monitors": _monitors(module)})
     observations, images = _observed(run, draft, data)
+    measured = {"monitors": _monitors(module), "lipschitz": lipschitz_terms(_policy(module), draft, observations)}
+    policy = draft.policy.model_copy(update={"steps": run.step, **measured})
     return export_policy(module, draft.model_copy(update={"policy": policy}), output, observations, images)
 
 
@@ -65,6 +68,11 @@ def _exportable(run: Run, contract: Contract) -> nn.Module:
     module = run.agent.as_exportable(contract.policy.nfe)
     pictures = pictures_of(run.config.vision)
     return Seeing(module, pictures) if pictures else module
+
+
+def _policy(module: nn.Module) -> Any:
+    """What acts within an exportable."""
+    return getattr(module, "policy", None)
 
 
 def _monitors(module: nn.Module) -> tuple[MonitorTerms, ...]:

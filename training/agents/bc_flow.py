@@ -18,7 +18,7 @@ from onestride.policies.plain_flow import PlainFlow
 from onestride.policies.policy import ChunkPolicy
 from onestride.policies.products import fast_products
 from onestride.training.agents.actor import Actor
-from onestride.training.agents.settings import require, require_chunks
+from onestride.training.agents.settings import require, require_chunks, require_smooth
 from onestride.training.agents.state import AgentState
 
 
@@ -48,10 +48,15 @@ class BCFlowConfig:
     """Chunks drawn when acting: 1, there is no critic to rank more."""
     normalise: Literal["standardise", "none"] = "standardise"
     """Observations to zero mean and unit deviation of the data, or as they are."""
+    jacobian_penalty: float = 0.0
+    """Weight of ‖∂v/∂s‖_F², how strongly the velocity follows the observation, both normalised; 0 = none."""
+    lipschitz: float | None = None
+    """Most that the velocity may move per distance of the observation, both normalised; none = not bounded."""
 
     def __post_init__(self) -> None:
         """Refuse values that cannot be trained with, by field name."""
         require_chunks(self)
+        require_smooth(self)
         require(self, "candidates", self.candidates == 1, "1 without a critic")
 
 
@@ -79,12 +84,12 @@ class BCFlowAgent:
         self.config = config
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            flow = PlainFlow(observation.dim, config.horizon, action.dim, config.hidden)
+            flow = PlainFlow(observation.dim, config.horizon, action.dim, config.hidden, lipschitz=config.lipschitz)
         self.actor = Actor(config, ChunkPolicy(observation, action, flow).to(device), steps)
         self.generator = torch.Generator(device).manual_seed(seed)
 
     def actor_loss(self, batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Velocity regression toward the dataset's chunks.
+        """Velocity regression toward the dataset's chunks, plus the penalty on the velocity's Jacobian if there is one.
 
         Args:
             batch: ``observations`` (B, To, Do), ``actions`` (B, h, Da), ``valid`` (B, h).
@@ -92,9 +97,13 @@ class BCFlowAgent:
         Returns:
             The scalar loss and its metrics, keyed ``actor/...``.
         """
-        policy = self.actor.policy
+        policy, s, valid = self.actor.policy, self._condition(batch), batch["valid"]
         actions = policy.action(batch["actions"])
-        loss, metrics = policy.flow.loss(self._condition(batch), actions, batch["valid"], generator=self.generator)
+        loss, metrics = policy.flow.loss(s, actions, valid, generator=self.generator)
+        if self.config.jacobian_penalty:
+            jacobian = policy.flow.sensitivity(s, actions, valid, self.generator)
+            loss = loss + self.config.jacobian_penalty * jacobian
+            metrics["jacobian"] = jacobian.detach()
         return loss, {f"actor/{name}": value for name, value in metrics.items()}
 
     def update(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias
 
 from onestride.hardware.errors import OneStrideError, unknown
+from onestride.training.agents.settings import LATER
 
 if TYPE_CHECKING:
     import torch
@@ -217,6 +218,12 @@ def _sac_alam() -> AgentEntry:
     return AgentEntry(SACALaMConfig, SACALaMAgent)
 
 
+def _lac() -> AgentEntry:
+    from onestride.training.agents.lac import LACAgent, LACConfig
+
+    return AgentEntry(LACConfig, LACAgent)
+
+
 def _iql() -> AgentEntry:
     from onestride.training.agents.iql import IQLAgent, IQLConfig
 
@@ -237,6 +244,7 @@ AGENTS: dict[str, Callable[[], AgentEntry]] = {
     "sac_lag": _sac_lag,
     "fac": _fac,
     "sac_alam": _sac_alam,
+    "lac": _lac,
     "iql": _iql,
 }
 """Name on the command line -> its loader, which imports torch only when that agent is asked for."""
@@ -265,13 +273,18 @@ def name_of(config: AgentConfig) -> str:
     raise unknown("agent config", type(config).__name__, AGENTS)
 
 
+def completed(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a run, with those that came after it: they are off."""
+    return {field: LATER[field] for field in find(name).config.__dataclass_fields__ if field in LATER} | dict(values)
+
+
 def config_from_json(name: str, values: Mapping[str, Any]) -> AgentConfig:
     """An agent's config from what :func:`config_to_json` gave.
 
     Raises:
         OneStrideError: Unknown agent, or a field is missing, surplus or wrong.
     """
-    config = find(name).config
+    config, values = find(name).config, completed(name, values)
     expected = config.__dataclass_fields__
     if set(values) != set(expected):
         raise OneStrideError(f"config of {name}: expected {sorted(expected)}, got {sorted(values)}")

@@ -30,7 +30,7 @@ from onestride.policies.products import fast_products
 from onestride.policies.selection import BestOfN
 from onestride.training.agents.actor import Actor
 from onestride.training.agents.critic import ChunkedCritic
-from onestride.training.agents.settings import require, require_chunks, require_critic
+from onestride.training.agents.settings import require, require_chunks, require_critic, require_smooth
 from onestride.training.agents.state import AgentState
 
 
@@ -82,11 +82,16 @@ class MVPConfig:
     """Share of the critics that their targets take over at each update."""
     rank_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision in which candidates are ranked for the critic's target; auto = bfloat16 where it is faster."""
+    jacobian_penalty: float = 0.0
+    """Weight of ‖∂a/∂s‖_F², how strongly the one-step chunk follows the observation, both normalised; 0 = none."""
+    lipschitz: float | None = None
+    """Most that a one-step chunk may move per distance of the observation, both normalised; none = not bounded."""
 
     def __post_init__(self) -> None:
         """Refuse values that cannot be trained with, by field name."""
         require_chunks(self)
         require_critic(self)
+        require_smooth(self)
         require(self, "ivc_weight", 0 <= self.ivc_weight < math.inf, ">= 0")
         require(self, "one_step_share", 0 <= self.one_step_share <= 1, "in [0, 1]")
         require(self, "time_law", self.time_law in TIME_LAWS, ", ".join(TIME_LAWS))
@@ -128,7 +133,7 @@ class MVPAgent:
         self.config = config
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            flow = MeanFlow(observation.dim, config.horizon, action.dim, config.hidden)
+            flow = MeanFlow(observation.dim, config.horizon, action.dim, config.hidden, lipschitz=config.lipschitz)
             self.actor = Actor(config, ChunkPolicy(observation, action, flow).to(device), steps)
             self.critic = ChunkedCritic(config, self.actor.acting) if config.candidates > 1 else None
         self.generator = torch.Generator(device).manual_seed(seed)
@@ -155,7 +160,7 @@ class MVPAgent:
         return critic.loss(s, self.actor.policy.action(batch["actions"]), next_s, batch, self.generator)
 
     def actor_loss(self, batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """``L_MF + λ L_IVC`` toward the chunks that are imitated.
+        """``L_MF + λ L_IVC`` toward the chunks that are imitated, plus the penalty on the Jacobian if there is one.
 
         Args:
             batch: ``observations`` (B, To, Do), ``actions`` (B, h, Da), ``valid`` (B, h).
@@ -175,6 +180,10 @@ class MVPAgent:
             time_law=self.config.time_law,
             generator=self.generator,
         )
+        if self.config.jacobian_penalty:
+            jacobian = self.actor.policy.flow.sensitivity(s, self.generator)
+            loss = loss + self.config.jacobian_penalty * jacobian
+            metrics["jacobian"] = jacobian.detach()
         return loss, {f"actor/{name}": value for name, value in metrics.items()}
 
     def update(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -10,6 +10,9 @@ from onestride.hardware.errors import OneStrideError
 
 LearningRateDecay: TypeAlias = Literal["cosine", "none"]
 
+LATER: dict[str, Any] = {"jacobian_penalty": 0.0, "lipschitz": None}
+"""Settings that older runs do not name, with the values that mean what those runs did."""
+
 
 def require(config: Any, field: str, holds: bool, expected: str) -> None:
     """Refuse a config's field by name.
@@ -45,6 +48,13 @@ def require_critic(config: Any) -> None:
     require(config, "discount", 0 <= config.discount < 1, "in [0, 1)")
     require(config, "tau", 0 < config.tau <= 1, "in (0, 1]")
     require(config, "rank_dtype", config.rank_dtype in ("auto", "float32", "bfloat16"), "auto, float32 or bfloat16")
+
+
+def require_smooth(config: Any) -> None:
+    """Refuse what cannot be trained with in the fields that keep a policy smooth."""
+    require(config, "jacobian_penalty", 0 <= config.jacobian_penalty < math.inf, ">= 0")
+    bounded = config.lipschitz is None or 0 < config.lipschitz < math.inf
+    require(config, "lipschitz", bounded, "> 0, or none for no bound")
 
 
 def _distinct_positive(numbers: Sequence[int]) -> bool:
