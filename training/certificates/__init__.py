@@ -1,0 +1,1 @@
+"""Learning, proving and exporting Lyapunov and barrier functions of known, low-dimensional systems."""
