@@ -34,7 +34,7 @@ PYTEST_ARGS ?=
 DEMO_ARGS ?=
 BENCH_OUT ?= runs/benchmarks
 
-.PHONY: help setup demo test test-all bench-data bench-train-step lint format docs clean
+.PHONY: help setup demo test test-all bench-data bench-train-step bench-safety lint format docs clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -62,6 +62,10 @@ bench-data: setup ## the benchmarks of the datasets, one JSON file each in runs/
 bench-train-step: setup ## MVP's gradient step against a plain one, JSON in runs/benchmarks (minutes)
 	mkdir -p $(BENCH_OUT)
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/bench_update.py | tee "$(BENCH_OUT)/bench_update.json"
+
+bench-safety: setup ## what a tick of the safety chain costs, JSON in runs/benchmarks (seconds)
+	mkdir -p $(BENCH_OUT)
+	PYTHONPATH=tests $(BIN)/python tests/benchmarks/bench_safety.py | tee "$(BENCH_OUT)/bench_safety.json"
 
 lint: setup ## ruff, mypy --strict, pyright
 	$(BIN)/ruff check .

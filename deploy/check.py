@@ -13,6 +13,8 @@ from onestride.deploy.contract import Contract, parse_contract
 from onestride.deploy.runtime import create_session, output_shapes
 from onestride.hardware.description import load_robot
 from onestride.hardware.errors import OneStrideError
+from onestride.hardware.model import Model
+from onestride.hardware.safety.chain import ProjectionFilter
 
 if TYPE_CHECKING:
     from onestride.datasets.schema import Schema
@@ -61,13 +63,18 @@ def _summary(contract: Contract) -> str:
     return (
         f"{contract.policy.name}: {contract.observation_size} observations{seen} x {contract.history} -> "
         f"{execution.horizon} x {contract.action_size} actions at {execution.policy_rate:g} Hz, "
-        f"NFE {', '.join(map(str, contract.policy.nfe))}, {_ranking(contract)}robot {robot}"
+        f"NFE {', '.join(map(str, contract.policy.nfe))}, {_ranking(contract)}{_slope(contract)}robot {robot}"
     )
 
 
 def _ranking(contract: Contract) -> str:
     candidates = contract.policy.candidates
     return f"best of {candidates} candidates, " if candidates > 1 else ""
+
+
+def _slope(contract: Contract) -> str:
+    terms = contract.policy.lipschitz
+    return f"Lipschitz constant {terms.seen:.3g} to {terms.bound:.3g}, " if terms else ""
 
 
 def _check_graph(data: bytes, contract: Contract, source: str) -> Finding:
@@ -101,6 +108,28 @@ def check_robot(contract: Contract, robot: str | Path) -> Finding:
     except OneStrideError as error:
         return Finding("robot", False, str(error))
     return Finding("robot", not differences, "; ".join(differences) or f"fits {robot}")
+
+
+def check_safety(robot: str | Path) -> list[Finding]:
+    """What every command to a robot has to pass, filter by filter and row by row, as its description declares it."""
+    try:
+        chain = load_robot(robot).safety
+    except OneStrideError:  # `check_robot` says so
+        return []
+    found = []
+    for terms in chain:
+        found.append(Finding(f"safety {terms.filter}", True, _claim(terms)))
+        rows = terms.rows if isinstance(terms, ProjectionFilter) else ()
+        found.extend(Finding(f"safety {terms.filter}.{row.row}", True, _claim(row)) for row in rows)
+    return found
+
+
+def _claim(terms: Model) -> str:
+    """The first sentences of a model's own description, and its settings."""
+    words = " ".join((type(terms).__doc__ or "").partition("\n\n")[0].split())
+    values = terms.model_dump(mode="json", exclude={"filter", "row", "rows"})
+    settings = [f"{name} {value}" for name, value in values.items() if not isinstance(value, dict | list)]
+    return f"{words} ({', '.join(settings)})" if settings else words
 
 
 def check_data(contract: Contract, path: str | Path) -> list[Finding]:

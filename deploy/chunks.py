@@ -50,11 +50,16 @@ class ChunkExecutor:
 
 
 class Interpolator:
-    """Joint targets between two policy steps, starting from the last command that was sent."""
+    """Nominal joint targets between two policy steps.
+
+    They go on from where they are, not from what was sent: a joint that a limit keeps back has a target that goes
+    its way, and catches up with it as it may.
+    """
 
     def __init__(self, terms: ExecutionTerms) -> None:
         self._linear = terms.interpolation == "linear"
         self._ticks = terms.ticks_per_step
+        self._nominal: Array = np.empty(0)
         self._target: Array = np.empty(0)
         self._left = 0
 
@@ -62,11 +67,16 @@ class Interpolator:
         """Set the joint target (n,) [rad] to be reached by the end of the policy step."""
         self._target, self._left = target, self._ticks
 
-    def nominal(self, last_sent: Array) -> Array:
+    def hold(self, target: Array) -> None:
+        """Set the joint target (n,) [rad] for this tick and all that follow."""
+        self._nominal = self._target = target
+        self._left = 0
+
+    def nominal(self) -> Array:
         """The joint target (n,) [rad] for this control tick."""
         if not self._linear or self._left <= 1:
-            self._left = max(self._left - 1, 0)
-            return self._target
-        step = (self._target - last_sent) / self._left
-        self._left -= 1
-        return last_sent + step
+            self._nominal = self._target
+        else:
+            self._nominal = self._nominal + (self._target - self._nominal) / self._left
+        self._left = max(self._left - 1, 0)
+        return self._nominal

@@ -53,9 +53,27 @@ COMMANDS: dict[str, Command] = {
         "onestride.training.commands_suite:BenchTrain", "benchmarks of learning, one resumable training a cell", "train"
     ),
     "eval": Command("onestride.training.commands:Eval", "success of a policy file or a run in an environment", "sim"),
+    "smooth": Command(
+        "onestride.training.commands_smooth:Smooth",
+        "return under observation noise, certified against attacks",
+        "train,sim",
+    ),
+    "certificate": Command(
+        "onestride.training.commands_certificate:Certificate",
+        "a Lyapunov or barrier function of a known system, proved",
+        "train",
+    ),
+    "risk-map": Command(
+        "onestride.training.commands_risk:RiskPicture",
+        "where a constrained policy is at risk, as a picture",
+        "train",
+    ),
     "report": Command("onestride.training.commands_report:Report", "curves of runs as one HTML file", "train"),
     "export": Command("onestride.training.commands:Export", "one ONNX file with the contract inside", "train"),
     "check": Command("onestride.deploy.commands:Check", "integrity, contract, fit to robot and data, parity", "cpu"),
+    "certify": Command(
+        "onestride.deploy.commands_certify:Certify", "attack the safety chain of a robot and a policy: a report", "cpu"
+    ),
     "bench": Command("onestride.deploy.commands_bench:Bench", "latency and jitter, back to back and paced", "cpu"),
     "scene": Command("onestride.training.commands:ExportScene", "export an environment's scene for the plant", "sim"),
     "run": Command("onestride.deploy.commands_run:Run", "run a policy on a simulated robot, in ROS 2", "ros,cpu"),

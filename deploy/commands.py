@@ -28,7 +28,7 @@ class Check:
     policy: Policy = None
     """Exported policy file."""
     robot: str | None = None
-    """Robot description to compare with: an id such as `ur5e_2f85`, or a YAML file."""
+    """Robot description to compare with: an id such as `ur5e_2f85`, or a YAML file; its safety chain is listed."""
     data: Path | None = None
     """Store whose observations should be those that the contract names."""
     run: Path | None = None
@@ -40,7 +40,7 @@ class Check:
 
     def __call__(self) -> int:
         """Ask every question and print the answers."""
-        from onestride.deploy.check import check_data, check_file, check_robot
+        from onestride.deploy.check import check_data, check_file, check_robot, check_safety
         from onestride.deploy.contract import Contract
 
         if self.schema:
@@ -50,7 +50,7 @@ class Check:
             raise OneStrideError("expected a policy file: onestride check policy.onnx")
         findings, contract = check_file(self.policy)
         if contract is not None:
-            findings += [check_robot(contract, self.robot)] if self.robot else []
+            findings += [check_robot(contract, self.robot), *check_safety(self.robot)] if self.robot else []
             findings += check_data(contract, self.data) if self.data else []
             if self.run:
                 findings.append(load("onestride.training.exporting:fresh_parity", "train")(self.policy, self.run))

@@ -13,7 +13,7 @@ from onestride.deploy.cli import install_hint
 
 #: Job -> the extra that installs it and the distributions it needs.
 JOBS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "run a policy (robot side)": ("cpu", ("numpy", "pydantic", "mujoco", "PyYAML", "onnxruntime")),
+    "run a policy (robot side)": ("cpu", ("numpy", "pydantic", "mujoco", "daqp", "PyYAML", "onnxruntime")),
     "train and export": ("train", ("torch", "safetensors", "zarr", "h5py", "onnx", "onnxscript", "tensorboard")),
     "OGBench environments": ("sim", ("ogbench", "gymnasium", "dm_control")),
     "robomimic environments": ("robomimic", ("robomimic", "robosuite", "six")),

@@ -12,8 +12,10 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError, model_validator
 
 from onestride.deploy.terms import ActionTerm, FrameSource, ImageTerm, IncrementKinematics, ObservationTerm
-from onestride.hardware.description import Model, Positive, RobotDescription, SafeStop, explain
+from onestride.hardware.description import RobotDescription, SafeStop
 from onestride.hardware.errors import OneStrideError
+from onestride.hardware.model import Model, Positive, explain
+from onestride.hardware.safety.chain import FilterTerms
 
 SCHEMA_VERSION = 1
 
@@ -35,6 +37,22 @@ class MonitorTerms(Model):
     threshold: Annotated[float, Field(allow_inf_nan=False)]
 
 
+class LipschitzTerms(Model):
+    """How far a chunk moves with the observation, in l2, both normalised as in the graph; the noise is held.
+
+    Attributes:
+        nfe: network evaluations of the output that is meant.
+        seen: largest singular value of the Jacobian at any of `samples` observations: the constant is at least this.
+        samples: of the data, or drawn from its ranges where it was not at hand.
+        bound: product of the layers' spectral norms: the constant is at most this, everywhere; mostly far from it.
+    """
+
+    nfe: int = Field(ge=1)
+    seen: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    samples: int = Field(ge=1)
+    bound: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
 class PolicyTerms(Model):
     """Which policy this is.
 
@@ -48,6 +66,7 @@ class PolicyTerms(Model):
         config: the agent's settings.
         commit: git commit of the training code; None outside a checkout.
         monitors: further outputs of the graph, to be watched.
+        lipschitz: how strongly the policy follows its observation; None where it was not measured.
     """
 
     name: str
@@ -59,6 +78,7 @@ class PolicyTerms(Model):
     commit: str | None = None
     candidates: int = Field(default=1, ge=1)
     monitors: tuple[MonitorTerms, ...] = ()
+    lipschitz: LipschitzTerms | None = None
 
 
 class RobotTerms(Model):
@@ -73,6 +93,11 @@ class RobotTerms(Model):
         damping: of the joint controllers [Nm s/rad].
         default: default pose [rad].
         safe_stop: what happens when control is lost.
+        acceleration: largest change of speed per joint [rad/s^2]; None for a joint without that limit.
+        jerk: largest change of acceleration per joint [rad/s^3]; None for a joint without that limit.
+        safety: the chain of filters that its commands go through.
+
+    Contracts written before the last three were recorded have None there, which agrees with every robot.
     """
 
     id: str
@@ -83,14 +108,17 @@ class RobotTerms(Model):
     damping: Floats
     default: Floats
     safe_stop: SafeStop
+    acceleration: tuple[float | None, ...] | None = None
+    jerk: tuple[float | None, ...] | None = None
+    safety: tuple[FilterTerms, ...] | None = None
 
     @model_validator(mode="after")
     def _one_value_per_joint(self) -> RobotTerms:
         if len(set(self.joints)) != len(self.joints):
             raise ValueError(f"joints: expected every joint once, got {self.joints}")
-        for name in ("position", "velocity", "stiffness", "damping", "default"):
+        for name in ("position", "velocity", "stiffness", "damping", "default", "acceleration", "jerk"):
             values = getattr(self, name)
-            if len(values) != len(self.joints):
+            if values is not None and len(values) != len(self.joints):
                 raise ValueError(f"{name}: expected {len(self.joints)} values, one per joint, got {len(values)}")
         return self
 
@@ -107,6 +135,9 @@ class RobotTerms(Model):
             damping=tuple(joint.damping for joint in joints),
             default=tuple(joint.default for joint in joints),
             safe_stop=robot.safe_stop,
+            acceleration=tuple(joint.acceleration for joint in joints),
+            jerk=tuple(joint.jerk for joint in joints),
+            safety=robot.safety,
         )
 
 
@@ -118,8 +149,8 @@ class ExecutionTerms(Model):
         policy_rate: actions per second [Hz].
         horizon: actions in a predicted chunk.
         n_action_steps: actions executed before the next inference.
-        interpolation: how a joint target is reached within a policy step: `linear` from the last sent
-            command, or `hold` at once.
+        interpolation: how a joint target is reached within a policy step: `linear` from the one before, or
+            `hold` at once.
     """
 
     control_rate: Positive | None
@@ -310,7 +341,7 @@ class Contract(Model):
         lines = []
         for name in RobotTerms.model_fields:
             promised, present = getattr(self.robot, name), getattr(found, name)
-            if promised != present:
+            if promised is not None and promised != present:
                 lines.append(f"robot.{name}: contract has {promised}, robot {robot.id} has {present}")
         lines.extend(f"image {term.name}: the controller feeds no cameras to a policy yet" for term in self.images)
         for frame in self._frames:

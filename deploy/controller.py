@@ -6,6 +6,7 @@ sends what it answers. The node, the in-process runner, replay and the tests all
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -18,7 +19,8 @@ from onestride.deploy.contract import Contract
 from onestride.deploy.kinematics import ForwardKinematics
 from onestride.deploy.observe import Observer
 from onestride.deploy.runtime import Prediction
-from onestride.deploy.safety.chain import Chain, joint_space_chain
+from onestride.deploy.safety.build import build_chain
+from onestride.deploy.safety.chain import Chain
 from onestride.deploy.safety.stop import DecelerateAndHold
 from onestride.deploy.safety.types import Certified, ControlState
 from onestride.hardware.description import RobotDescription
@@ -106,7 +108,7 @@ class Controller:
         robot: the robot found.
         forward: its kinematics.
         inference: where chunks come from.
-        chain: filters; default the joint-space chain of the robot.
+        chain: filters; default those that the robot declares.
         soft_start: time over which the speed limits open after activation [s].
 
     Raises:
@@ -126,10 +128,11 @@ class Controller:
         self.contract, self.robot = contract, robot
         self.period = 1.0 / _accepted_rate(contract, robot)
         self.observer = Observer(contract, forward)
-        self.chain = chain or joint_space_chain(contract, robot)
+        self.chain = chain or build_chain(contract, robot, forward)
         self._inference, self._mapper = inference, ActionMapper(contract, forward)
         self._executor, self._interpolator = ChunkExecutor(contract.execution), Interpolator(contract.execution)
         self._stop, self._soft_start = DecelerateAndHold(robot, self.period), soft_start
+        self._halt, self._halting = DecelerateAndHold(robot, self.period, hard=True), False
         self._ticks_per_step = contract.execution.ticks_per_step
         self.mode, self.reason = Mode.IDLE, ""
 
@@ -157,6 +160,7 @@ class Controller:
             raise OneStrideError(f"cannot activate: expected {joints} measured positions, got shape {shape}")
         start = np.clip(measurement.position, *self.robot.position_limits)
         state = ControlState(now, self.period, measurement, start)
+        self.chain.begin(state)
         certified = self.chain.certify(state, start)
         if not certified.feasible:
             raise OneStrideError(f"cannot activate: {certified.reason}")
@@ -171,10 +175,12 @@ class Controller:
         self._executor.reset()
         self._inference.reset(seed)
         self.chain.counters.clear()
-        self._sent = self._sent_before = start
-        self._interpolator.aim(start)
+        self._sent, self._velocity, self._acceleration = start, np.zeros_like(start), np.zeros_like(start)
+        self._interpolator.hold(start)
+        self._halting = False
         self._ticks, self._activated = 0, now
         self._due_since: float | None = None
+        self._inferences, self._monitored = 0, dict[str, float]()
         self.mode, self.reason = Mode.ACTIVE, ""
 
     def deactivate(self) -> None:
@@ -185,14 +191,14 @@ class Controller:
     def hold(self) -> None:
         """Bring the robot to rest and hold it."""
         if self.mode is Mode.ACTIVE:
-            self._stop.begin(self._sent, self._sent_before)
+            self._begin_stop()
             self.mode = Mode.HOLDING
 
     def fault(self, reason: str) -> None:
         """Latch a fault found outside the tick, such as a second writer on the command topic."""
         if self.mode in (Mode.ACTIVE, Mode.HOLDING):
             if self.mode is Mode.ACTIVE:
-                self._stop.begin(self._sent, self._sent_before)
+                self._begin_stop()
             self.mode, self.reason = Mode.FAULT, reason
 
     def rearm(self) -> None:
@@ -217,31 +223,62 @@ class Controller:
         """
         if self.mode is Mode.IDLE:
             return Tick(Mode.IDLE)
+        error = self._keep_account(lambda: self.chain.observe(self._state(now, measurement)))
         if self.mode is not Mode.ACTIVE:
-            return self._stopping()
+            return self._stopping(now, measurement)
+        if error:
+            return self._faulted(now, measurement, error)
         try:
             return self._following(now, measurement)
         except OneStrideError as error:
-            return self._faulted(str(error))
+            return self._faulted(now, measurement, str(error))
         except Exception as error:  # whatever it is, the robot must be stopped
-            return self._faulted(f"{type(error).__name__}: {error}")
+            return self._faulted(now, measurement, f"{type(error).__name__}: {error}")
 
     def _following(self, now: float, measurement: Measurement) -> Tick:
         error, observation, action = self._policy_step(now, measurement)
         if error:
-            return self._faulted(error)
-        nominal = self._interpolator.nominal(self._sent)
-        certified = self.chain.certify(self._state(now, measurement), nominal)
+            return self._faulted(now, measurement, error)
+        nominal, state = self._nominal(), self._state(now, measurement, observation)
+        certified = self.chain.certify(state, nominal)
         if not certified.feasible:
-            return self._faulted(certified.reason)
+            return self._faulted(now, measurement, certified.reason)
+        self.chain.sent(state, certified.action)
         self._remember(certified.action)
         return Tick(Mode.ACTIVE, certified.action, nominal, certified, observation, action)
 
-    def _state(self, now: float, measurement: Measurement) -> ControlState:
+    def _aim(self, target: Array) -> None:
+        """Have the nominal command reach `target` (n,) [rad] by the end of the policy step."""
+        self._interpolator.aim(target)
+        self._halting = False
+
+    def _hold_here(self) -> None:
+        """Have the nominal command come to rest as soon as the joints' limits allow, until it is aimed again."""
+        self._halt.begin(self._sent, self._velocity, self._acceleration)
+        self._halting = True
+
+    def _nominal(self) -> Array:
+        if self._halting:
+            self._interpolator.hold(self._halt.next())
+        return self._interpolator.nominal()
+
+    def _state(self, now: float, measurement: Measurement, observation: Array | None = None) -> ControlState:
         waiting = 0.0 if self._due_since is None else now - self._due_since
         elapsed = now - self._activated + self.period
         scale = min(1.0, elapsed / self._soft_start) if self._soft_start > 0 else 1.0
-        return ControlState(now, self.period, measurement, self._sent, waiting, scale)
+        return ControlState(
+            now,
+            self.period,
+            measurement,
+            self._sent,
+            waiting,
+            scale,
+            self._velocity,
+            self._acceleration,
+            observation,
+            inferences=self._inferences,
+            monitored=self._monitored,
+        )
 
     def _policy_step(self, now: float, measurement: Measurement) -> tuple[str, Array | None, Array | None]:
         """Begin a policy step if one is due: an error, or the observation and action of the step begun."""
@@ -263,7 +300,7 @@ class Controller:
         action = self._executor.next()
         if not np.isfinite(action).all():
             return "policy action is not finite", observation, action
-        self._interpolator.aim(self._mapper.target(measurement, action, self._sent))
+        self._aim(self._mapper.target(measurement, action, self._sent))
         self._ticks = self._ticks_per_step - 1
         return "", observation, action
 
@@ -278,23 +315,39 @@ class Controller:
         if prediction.chunk.shape != expected:
             return f"inference failed: expected a chunk of shape {expected}, got {prediction.chunk.shape}"
         self._executor.load(prediction.chunk.astype(np.float64), prediction.requested_at)
+        self._inferences += 1
+        self._monitored = {reading.name: reading.value for reading in prediction.readings}
         return ""
 
     def _not_finite(self, observation: Array) -> str:
         names = self.contract.observation_names
         return names[int(np.argmin(np.isfinite(observation))) % len(names)]
 
-    def _faulted(self, reason: str) -> Tick:
+    def _faulted(self, now: float, measurement: Measurement, reason: str) -> Tick:
         self.fault(reason)
-        return self._stopping()
+        return self._stopping(now, measurement)
 
-    def _stopping(self) -> Tick:
+    def _begin_stop(self) -> None:
+        self._stop.begin(self._sent, self._velocity, self._acceleration)
+
+    def _stopping(self, now: float, measurement: Measurement) -> Tick:
         command = self._stop.next()
+        self._keep_account(lambda: self.chain.sent(self._state(now, measurement), command))
         self._remember(command)
         return Tick(self.mode, command, reason=self.reason)
 
+    def _keep_account(self, tell: Callable[[], None]) -> str:
+        """Tell the chain something; what went wrong, if anything, which keeps no command of a stop from going out."""
+        try:
+            tell()
+        except Exception as error:  # whatever it is, the robot must be stopped
+            return f"{type(error).__name__}: {error}"
+        return ""
+
     def _remember(self, command: Array) -> None:
-        self._sent_before, self._sent = self._sent, command
+        velocity = (command - self._sent) / self.period
+        self._acceleration = (velocity - self._velocity) / self.period
+        self._sent, self._velocity = command, velocity
 
 
 def _accepted_rate(contract: Contract, robot: RobotDescription) -> float:

@@ -10,6 +10,7 @@ from pathlib import Path
 import mujoco
 import numpy as np
 
+from onestride.deploy.safety.capsules import capsules_of, model_with_capsules
 from onestride.deploy.terms import IncrementKinematics
 from onestride.hardware.description import RobotDescription
 from onestride.hardware.errors import OneStrideError, unknown
@@ -44,13 +45,13 @@ class ForwardKinematics:
 
     @classmethod
     def load(cls, model_path: Path, robot: RobotDescription) -> ForwardKinematics:
-        """Read the MuJoCo model that holds the robot.
+        """Read the MuJoCo model that holds the robot, and add the capsules that its safety declares.
 
         Raises:
-            OneStrideError: the model is unreadable or lacks a joint or frame of the robot.
+            OneStrideError: the model is unreadable or lacks a joint, a frame or a capsule's body of the robot.
         """
         try:
-            return cls(mujoco.MjModel.from_xml_path(str(model_path)), robot)
+            return cls(model_with_capsules(model_path, capsules_of(robot)), robot)
         except ValueError as error:
             raise OneStrideError(f"{model_path}: MuJoCo refuses the model: {error}") from None
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from onestride.hardware.description import Interval, Model, Positive
+from onestride.hardware.model import Interval, Model, Positive
 from onestride.hardware.units import Unit
 
 Names = tuple[str, ...]

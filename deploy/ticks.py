@@ -16,8 +16,9 @@ from pydantic import Field, ValidationError
 
 from onestride.deploy.contract import Contract
 from onestride.deploy.controller import Actor, Controller, Mode, Tick
-from onestride.hardware.description import CommandGroup, Model, RobotDescription, explain
+from onestride.hardware.description import CommandGroup, RobotDescription
 from onestride.hardware.errors import OneStrideError
+from onestride.hardware.model import Model, explain
 from onestride.hardware.state import Array
 
 #: Modes by their number in a packed tick and in recordings.

@@ -5,30 +5,26 @@ from __future__ import annotations
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from onestride.hardware.errors import OneStrideError, unknown
+from onestride.hardware.model import Interval, Model, Positive, explain
+from onestride.hardware.safety.chain import USUAL_CHAIN, FilterTerms, checked
 from onestride.hardware.state import Array
 
-
-def _increasing(interval: tuple[float, float]) -> tuple[float, float]:
-    if not interval[0] < interval[1]:
-        raise ValueError(f"expected lower < upper, got {interval[0]} and {interval[1]}")
-    return interval
-
-
-Interval = Annotated[tuple[float, float], AfterValidator(_increasing)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
-
-class Model(BaseModel):
-    """Base of every description: immutable, nothing but the declared fields, and every number finite."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, ignored_types=(cached_property,))
+__all__ = [
+    "Interval",
+    "Model",
+    "Positive",
+    "available_robots",
+    "explain",
+    "load_robot",
+    "parse_robot",
+]
 
 
 class Joint(Model):
@@ -42,6 +38,9 @@ class Joint(Model):
         position: limits [rad].
         velocity: largest commanded speed [rad/s]; none where the drive takes position requests and
             limits its own speed, as grippers do.
+        acceleration: largest change of the commanded speed [rad/s^2]; none where it is not limited.
+        jerk: largest change of the commanded acceleration [rad/s^3]; none where it is not limited.
+        effort: largest effort of the drive [Nm]; none where it is not declared.
         stiffness: position gain of the joint's own controller [Nm/rad].
         damping: velocity gain of the joint's own controller [Nm s/rad].
         default: position of the default pose [rad].
@@ -53,16 +52,27 @@ class Joint(Model):
     command_scale: Positive = 1.0
     position: Interval
     velocity: Positive | None
+    acceleration: Positive | None = None
+    jerk: Positive | None = None
+    effort: Positive | None = None
     stiffness: Positive
     damping: Positive
     default: float
 
     @model_validator(mode="after")
-    def _default_within_limits(self) -> Joint:
+    def _limits_agree(self) -> Joint:
         low, high = self.position
         if not low <= self.default <= high:
             raise ValueError(f"joint {self.name}: expected default within [{low}, {high}], got {self.default}")
+        for limit, of in (("acceleration", "velocity"), ("jerk", "acceleration")):
+            if getattr(self, limit) is not None and getattr(self, of) is None:
+                raise ValueError(f"joint {self.name}: expected no {limit} limit without one of {of}")
         return self
+
+    def stopping_time(self, deceleration: float) -> float:
+        """The longest time a stop may take that brakes with `deceleration` [rad/s^2], from any permitted motion [s]."""
+        ramps = 0.0 if self.jerk is None else ((self.acceleration or 0.0) + deceleration) / self.jerk
+        return (self.velocity or 0.0) / deceleration + ramps
 
 
 class CommandGroup(Model):
@@ -91,7 +101,7 @@ class SafeStop(Model):
 
     Attributes:
         kind: `decelerate_and_hold` brings the last sent command to rest and holds it.
-        deceleration: of every joint's command [rad/s^2].
+        deceleration: of every joint's command, reached as its jerk limit allows [rad/s^2].
         completes_within: the longest time the stop may take [s].
     """
 
@@ -113,6 +123,7 @@ class RobotDescription(Model):
         control_rates: rates at which the driver accepts commands, lowest and highest [Hz].
         detection: fault detection bounds.
         safe_stop: the declared safe stop.
+        safety: the filters that every command goes through, in order.
     """
 
     schema_version: Literal[1]
@@ -124,6 +135,7 @@ class RobotDescription(Model):
     control_rates: Interval
     detection: Detection
     safe_stop: SafeStop
+    safety: tuple[FilterTerms, ...] = USUAL_CHAIN
 
     @model_validator(mode="after")
     def _names_agree(self) -> RobotDescription:
@@ -133,10 +145,22 @@ class RobotDescription(Model):
         commanded = [name for group in self.commands for name in group.joints]
         if sorted(commanded) != sorted(names):
             raise ValueError(f"expected command topics for exactly the joints {names}, got {commanded}")
-        slowest = max(joint.velocity or 0.0 for joint in self.joints) / self.safe_stop.deceleration
-        if slowest > self.safe_stop.completes_within:
+        checked(self.safety, self.frames)
+        return self
+
+    @model_validator(mode="after")
+    def _stops_in_time(self) -> RobotDescription:
+        stop = self.safe_stop
+        for joint in self.joints:
+            if joint.acceleration is not None and joint.acceleration < stop.deceleration:
+                raise ValueError(
+                    f"safe stop: expected a deceleration that joint {joint.name} may brake with, "
+                    f"at most {joint.acceleration} rad/s^2, got {stop.deceleration}"
+                )
+        slowest = max(joint.stopping_time(stop.deceleration) for joint in self.joints)
+        if slowest > stop.completes_within:
             raise ValueError(
-                f"safe stop: expected to complete within {self.safe_stop.completes_within} s, "
+                f"safe stop: expected to complete within {stop.completes_within} s, "
                 f"but braking from the highest speed takes {slowest:.3f} s"
             )
         return self
@@ -156,6 +180,16 @@ class RobotDescription(Model):
     def velocity_limits(self) -> Array:
         """Largest commanded joint speeds (n,) [rad/s]; infinite where the drive limits its own speed."""
         return np.array([np.inf if joint.velocity is None else joint.velocity for joint in self.joints])
+
+    @cached_property
+    def acceleration_limits(self) -> Array:
+        """Largest changes of commanded joint speeds (n,) [rad/s^2]; infinite where there is no limit."""
+        return np.array([np.inf if joint.acceleration is None else joint.acceleration for joint in self.joints])
+
+    @cached_property
+    def jerk_limits(self) -> Array:
+        """Largest changes of commanded joint accelerations (n,) [rad/s^3]; infinite where there is no limit."""
+        return np.array([np.inf if joint.jerk is None else joint.jerk for joint in self.joints])
 
     def indices(self, names: tuple[str, ...]) -> list[int]:
         """Positions of `names` in the robot's joint order.
@@ -200,12 +234,3 @@ def parse_robot(text: str | bytes, source: str) -> RobotDescription:
         raise OneStrideError(f"{source}: not readable as YAML: {error}") from None
     except ValidationError as error:
         raise OneStrideError(f"{source}: {explain(error)}") from None
-
-
-def explain(error: ValidationError) -> str:
-    """A pydantic error as one line: each field with what was wrong."""
-    parts = []
-    for item in error.errors(include_url=False):
-        where = ".".join(str(step) for step in item["loc"])
-        parts.append(f"{where}: {item['msg']}" if where else item["msg"])
-    return "; ".join(parts)

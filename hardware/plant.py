@@ -135,7 +135,11 @@ class Plant:
         return self.read()
 
     def read(self) -> Measurement:
-        """Joint state, object poses and contact readings as they are now."""
+        """Joint state, object poses and contact readings as they are now.
+
+        The efforts are those of the actuators in the last physics step; gravity that the model compensates is not in
+        them.
+        """
         mujoco.mj_rnePostConstraint(self.model, self.data)
         qpos, now = self.data.qpos, time.monotonic()
         objects = {
@@ -146,7 +150,9 @@ class Plant:
             for name, (body, full_scale) in self._contacts.items()
         }
         streams = dict.fromkeys(("joints", *objects, *scalars), now)
-        return Measurement(qpos[self._qpos].copy(), self.data.qvel[self._qvel].copy(), objects, scalars, streams)
+        position, velocity = qpos[self._qpos].copy(), self.data.qvel[self._qvel].copy()
+        effort = self.data.qfrc_actuator[self._qvel].copy()
+        return Measurement(position, velocity, objects, scalars, streams, effort)
 
     def command(self, target: ArrayLike) -> None:
         """Set the joint controllers' targets (n,) [rad]; they hold until the next command.

@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, ValidationError
 
-from onestride.hardware.description import Model, Positive, explain
 from onestride.hardware.errors import OneStrideError
+from onestride.hardware.model import Model, Positive, explain
 from onestride.hardware.state import Array
 
 SCENE_FILE = "scene.json"

@@ -34,6 +34,7 @@ class Measurement:
         scalars: further named readings, such as `gripper_contact` [1].
         received: for each stream, when its newest sample arrived, on the reader's monotonic clock [s].
             Streams are `joints`, each object's name and each scalar's name.
+        effort: joint efforts (n,) [Nm], same order; None where the robot does not report them.
     """
 
     position: Array
@@ -41,3 +42,4 @@ class Measurement:
     objects: dict[str, Pose] = field(default_factory=dict)
     scalars: dict[str, float] = field(default_factory=dict)
     received: dict[str, float] = field(default_factory=dict)
+    effort: Array | None = None

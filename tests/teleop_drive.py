@@ -15,6 +15,7 @@ from onestride.hardware.state import Array
 
 DEADMAN, CLOSE, OPEN = 5, 0, 1
 STEP = 10  # ticks
+BRAKING = 8  # ticks: from the speeds asked for here, at 40 rad/s^2, with 4000 rad/s^3 on either side
 NOTHING = np.zeros(8)
 ASKED = np.array([0.0, 0.5, 0.0, 0.0, -0.4, 0.0, 0.0, 0.0])  # x by axis 1, z by axis 4
 
@@ -47,6 +48,16 @@ class Person(Drive):
 def rests(ticks: Iterable[Tick]) -> bool:
     """Whether all commands are the same."""
     return len({tick.command.tobytes() for tick in ticks if tick.command is not None}) == 1
+
+
+def brakes_to_rest(one: Drive, since: int) -> None:
+    """From a tick on each joint only slows down, a gripper is held at once, and soon all stand for good."""
+    steps = np.diff(one.commands, axis=0)[since - 2 :]
+    assert np.abs(steps[0]).max() > 1e-4, "it did not move: the test shows nothing"
+    assert np.abs(steps[1:, 6]).max() < 1e-12
+    jerk = 4000 * one.controller.period**3  # what was gathered of acceleration must be let go first
+    assert np.all(np.abs(steps[2:, :6]) <= np.abs(steps[1:-1, :6]) + jerk + 1e-12)
+    assert not steps[BRAKING:].any()
 
 
 def acting(ticks: Iterable[Tick]) -> list[Actor | None]:

@@ -5,13 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from onestride.deploy.contract import Contract
-from onestride.deploy.safety.finite import Finite
-from onestride.deploy.safety.guards import FreshStreams, PolicyAlive
-from onestride.deploy.safety.limits import JointLimits
-from onestride.deploy.safety.types import Certified, ControlState, Filter
-from onestride.deploy.terms import ObjectSource, ScalarSource
-from onestride.hardware.description import RobotDescription
+from onestride.deploy.safety.types import Certified, ControlState, Filter, Follows, Remembers
 from onestride.hardware.state import Array
 
 
@@ -20,20 +14,42 @@ class Chain:
 
     Attributes:
         counters: ticks certified (`ticks`), changed (`interventions`), refused (`refusals`), and how often each
-            rule was active, as `filter.rule`.
+            rule was active or warned, as `filter.rule`.
     """
 
     name = "chain"
 
     def __init__(self, filters: Sequence[Filter]) -> None:
         self.filters = tuple(filters)
+        self._following = tuple(one for one in self.filters if isinstance(one, Follows))
         self.counters: Counter[str] = Counter()
+
+    def begin(self, state: ControlState) -> None:
+        """Have every filter forget what it remembers and begin from this state, as at an activation."""
+        for one in self.filters:
+            if isinstance(one, Remembers):
+                one.reset()
+        if state.is_sound:
+            for one in self._following:
+                one.begin(state)
+
+    def observe(self, state: ControlState) -> None:
+        """Show the state of a new tick to the filters that keep account, unless it is not one."""
+        if self._following and state.is_sound:
+            for one in self._following:
+                one.observe(state)
+
+    def sent(self, state: ControlState, command: Array) -> None:
+        """Tell the filters that keep account which command (n,) went out at a state."""
+        if self._following and state.is_sound:
+            for one in self._following:
+                one.sent(state, command)
 
     def certify(self, state: ControlState, nominal: Array) -> Certified:
         """The action that keeps every filter's claim, or why there is none."""
         self.counters["ticks"] += 1
         certified = self._through(state, nominal)
-        if certified.feasible:
+        if certified.feasible and certified.action is not nominal:
             again = self._through(state, certified.action)
             if not again.feasible or again.active:
                 reason = again.reason or f"recheck failed: {', '.join(again.active)}"
@@ -44,36 +60,19 @@ class Chain:
     def _through(self, state: ControlState, nominal: Array) -> Certified:
         action, margin = nominal, float("inf")
         active: tuple[str, ...] = ()
+        warnings: tuple[str, ...] = ()
+        readings: dict[str, float] = {}
         for one in self.filters:
             answer = one.certify(state, action)
             active = (*active, *(f"{one.name}.{rule}" for rule in answer.active))
             if not answer.feasible:
                 return Certified(nominal, feasible=False, active=active, reason=answer.reason)
             action, margin = answer.action, min(margin, answer.margin)
-        return Certified(action, active=active, margin=margin)
+            readings.update(answer.readings)
+            warnings = (*warnings, *(f"{one.name}.{what}" for what in answer.warnings))
+        return Certified(action, active=active, margin=margin, readings=readings, warnings=warnings)
 
     def _count(self, certified: Certified) -> None:
         self.counters["refusals"] += not certified.feasible
         self.counters["interventions"] += bool(certified.active)
-        self.counters.update(certified.active)
-
-
-def joint_space_chain(contract: Contract, robot: RobotDescription) -> Chain:
-    """The chain every joint-commanded robot gets: finite, fresh, alive, then the limits."""
-    streams = ["joints"]
-    max_age: dict[str, float] = {}
-    for term in contract.observations:
-        source = term.source
-        name = source.object if isinstance(source, ObjectSource) else "joints"
-        name = source.scalar if isinstance(source, ScalarSource) else name
-        streams.append(name)
-        if term.max_age is not None:
-            max_age[name] = min(term.max_age, max_age.get(name, float("inf")))
-    return Chain(
-        [
-            Finite(len(robot.joints)),
-            FreshStreams(robot.detection, tuple(dict.fromkeys(streams)), max_age),
-            PolicyAlive(robot.detection),
-            JointLimits(robot),
-        ]
-    )
+        self.counters.update((*certified.active, *certified.warnings))

@@ -12,6 +12,7 @@ class Finite:
     """Refuses actions and measurements that are not finite or not of the robot's shape."""
 
     name = "finite"
+    claim = "every command and measurement is finite and of the robot's shape"
 
     def __init__(self, joints: int) -> None:
         self._joints = joints

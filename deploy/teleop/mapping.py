@@ -10,8 +10,8 @@ import yaml
 from pydantic import Field, ValidationError
 
 from onestride.deploy.contract import Contract
-from onestride.hardware.description import Model, explain
 from onestride.hardware.errors import OneStrideError, unknown
+from onestride.hardware.model import Model, explain
 
 Index = Annotated[int, Field(ge=0)]
 

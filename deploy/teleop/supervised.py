@@ -96,7 +96,7 @@ class SupervisedController(Controller):
         """Within a step: hold as soon as its actor may not act any more, and see what the policy would have done."""
         let_go = self.actor is Actor.OPERATOR and actor is not Actor.OPERATOR
         if let_go or (actor is Actor.NOBODY and self.actor is not Actor.NOBODY):
-            self._interpolator.aim(self._sent)
+            self._hold_here()
         if self.actor is Actor.OPERATOR:
             self._policy_action = self._other_opinion()
 
@@ -104,7 +104,7 @@ class SupervisedController(Controller):
         self._executor.reset()
         self._inference.reset()
         self._due_since = None
-        self._interpolator.aim(self._sent)  # until the next actor's first action
+        self._hold_here()  # until the next actor's first action
         self.actor = actor
 
     def _step_without_policy(self, actor: Actor, measurement: Measurement) -> tuple[str, Array | None, Array | None]:
@@ -113,12 +113,11 @@ class SupervisedController(Controller):
             return f"observation is not finite: {self._not_finite(observation)}", None, None
         if actor is Actor.OPERATOR:
             action = self.operator.action(measurement, self._sent)
-            target = self._mapper.target(measurement, action, self._sent)
+            self._aim(self._mapper.target(measurement, action, self._sent))
             self._asked += 1
             self._inference.request(observation, self._asked)
         else:
-            action, target = self.operator.rest(measurement, self._sent), self._sent
-        self._interpolator.aim(target)
+            action = self.operator.rest(measurement, self._sent)
         self._ticks = self._ticks_per_step - 1
         return "", observation, action
 

@@ -43,7 +43,7 @@ def assert_refused(result: tuple[int, dict[str, dict]], question: str, *words: s
 def test_a_sound_policy_fits_its_robot_its_data_and_its_run(check, small_run):
     code, findings = check(small_run.policy, "--robot", "ur5e_2f85", "--data", small_run.data, "--run", small_run.run)
     assert code == 0
-    assert list(findings) == [
+    assert [name for name in findings if not name.startswith("safety")] == [
         "integrity", "contract", "graph", "recorded parity", "robot", "data", "envelope", "fresh parity",
     ]  # fmt: skip
     assert findings["robot"]["detail"] == "fits ur5e_2f85"
@@ -155,6 +155,16 @@ def other_robot(folder: Path, change) -> Path:
 def test_another_robot_is_refused_with_both_sides_named(check, small_run, tmp_path, change, words):
     path = other_robot(tmp_path, change)
     assert_refused(check(small_run.policy, "--robot", path), "robot", *words)
+
+
+def test_the_chain_of_a_robot_is_listed_with_what_each_part_claims(check, small_run, tmp_path):
+    chain = ["finite", {"filter": "frozen", "window": 0.3}, "approach", "projection"]
+    safety = [{"filter": one} if isinstance(one, str) else one for one in chain]
+    _, findings = check(small_run.policy, "--robot", other_robot(tmp_path, lambda r: r.update(safety=safety)))
+    listed = {name.removeprefix("safety "): found["detail"] for name, found in findings.items() if "safety " in name}
+    assert list(listed) == ["finite", "frozen", "approach", "projection", "projection.joints"]
+    assert listed["finite"].startswith("Refuses actions and measurements that are not finite")
+    assert listed["frozen"].endswith("(moved 0.02, window 0.3)")
 
 
 def test_a_robot_nobody_described_is_refused_with_those_that_are(check, small_run):

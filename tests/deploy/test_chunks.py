@@ -87,49 +87,46 @@ def test_reset_forgets_the_chunk_and_the_count():
 @given(st.integers(1, 30), st.lists(angles, min_size=3, max_size=3), st.lists(angles, min_size=3, max_size=3))
 def test_the_target_is_reached_on_a_straight_line_and_exactly_at_the_end(ticks, start, target):
     first, last = np.array(start), np.array(target)
-    interpolator, sent = Interpolator(terms(ticks=ticks)), first
+    interpolator = Interpolator(terms(ticks=ticks))
+    interpolator.hold(first)
     interpolator.aim(last)
     for tick in range(1, ticks + 1):
-        sent = interpolator.nominal(sent)
-        np.testing.assert_allclose(sent, first + (last - first) * tick / ticks, rtol=0, atol=1e-12)
-    np.testing.assert_array_equal(sent, last)
-
-
-@given(st.integers(1, 12), st.lists(angles, min_size=2, max_size=2), st.data())
-def test_it_starts_from_what_was_sent_and_never_overshoots(ticks, target, data):
-    """A filter may send less than what was asked for; the rest is spread over the ticks that are left."""
-    interpolator, last, sent = Interpolator(terms(ticks=ticks)), np.array(target), np.zeros(2)
-    interpolator.aim(last)
-    nominal = sent
-    for _ in range(ticks):
-        nominal = interpolator.nominal(sent)
-        assert np.all(np.abs(last - nominal) <= np.abs(last - sent))
-        assert np.all((nominal - sent) * (last - sent) >= 0)
-        sent = sent + data.draw(st.floats(0, 1)) * (nominal - sent)
+        nominal = interpolator.nominal()
+        np.testing.assert_allclose(nominal, first + (last - first) * tick / ticks, rtol=0, atol=1e-12)
     np.testing.assert_array_equal(nominal, last)
 
 
 @given(st.integers(1, 12), st.integers(1, 40), angles)
 def test_while_the_next_chunk_is_late_the_target_is_held(ticks, late, target):
-    interpolator, sent = Interpolator(terms(ticks=ticks)), np.zeros(1)
+    interpolator = Interpolator(terms(ticks=ticks))
+    interpolator.hold(np.zeros(1))
     interpolator.aim(np.array([target]))
     for _ in range(ticks):
-        sent = interpolator.nominal(sent)
-    for _ in range(late):
-        sent = interpolator.nominal(sent)
-        assert sent.tolist() == [target]
+        interpolator.nominal()
+    assert [interpolator.nominal().tolist() for _ in range(late)] == [[target]] * late
 
 
 @given(angles, angles)
-def test_a_new_target_starts_a_new_line_from_what_was_sent(first, second):
-    interpolator, sent = Interpolator(terms(ticks=4)), np.zeros(1)
+def test_a_new_target_starts_a_new_line_from_where_the_old_one_was(first, second):
+    interpolator = Interpolator(terms(ticks=4))
+    interpolator.hold(np.zeros(1))
     interpolator.aim(np.array([first]))
-    sent = interpolator.nominal(interpolator.nominal(sent))
+    interpolator.nominal()
+    there = interpolator.nominal()
     interpolator.aim(np.array([second]))
-    np.testing.assert_allclose(interpolator.nominal(sent), sent + (second - sent) / 4, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(interpolator.nominal(), there + (second - there) / 4, rtol=0, atol=1e-12)
+
+
+def test_to_hold_ends_the_line_at_once():
+    interpolator = Interpolator(terms(ticks=4))
+    interpolator.hold(np.zeros(1))
+    interpolator.aim(np.array([1.0]))
+    interpolator.nominal()
+    interpolator.hold(np.array([0.5]))
+    assert [interpolator.nominal().tolist() for _ in range(6)] == [[0.5]] * 6
 
 
 def test_hold_commands_the_target_at_once():
     interpolator = Interpolator(terms(ticks=4, interpolation="hold"))
     interpolator.aim(np.array([1.5]))
-    assert [interpolator.nominal(np.zeros(1)).tolist() for _ in range(6)] == [[1.5]] * 6
+    assert [interpolator.nominal().tolist() for _ in range(6)] == [[1.5]] * 6

@@ -225,6 +225,9 @@ def test_the_robot_it_was_made_for_fits(robot):
         ("default", lambda r: r["default"].__setitem__(0, 0.125), "0.125"),
         ("joints", lambda r: swap(r["joints"]), "shoulder_lift_joint', 'shoulder_pan_joint'"),
         ("safe_stop", lambda r: r["safe_stop"].update(deceleration=9.75), "9.75"),
+        ("acceleration", lambda r: r["acceleration"].__setitem__(0, 39.5), "39.5"),
+        ("jerk", lambda r: r["jerk"].__setitem__(5, 3999.5), "3999.5"),
+        ("safety", lambda r: r["safety"].insert(1, {"filter": "clock", "jump": 0.125}), "jump=0.125"),
     ],
 )
 def test_a_difference_names_both_sides(robot, field, change, promised):
@@ -235,6 +238,28 @@ def test_a_difference_names_both_sides(robot, field, change, promised):
     assert promised in there
     assert promised not in here
     assert str(getattr(RobotTerms.of(robot), field)) == here
+
+
+def test_a_contract_from_before_chains_were_recorded_is_read_and_fits(robot):
+    def forget(content):
+        for name in ("acceleration", "jerk", "safety"):
+            del content["robot"][name]
+
+    old = parse(changed(CONTRACT, forget))
+    assert old.robot is not None
+    assert old.robot.safety is None
+    assert old.differences(robot) == []
+
+
+def test_a_chain_survives_writing_and_reading():
+    """Also where a name in YAML is no name in Python."""
+    rows = [
+        {"row": "joints"},
+        {"row": "collision", "capsules": [{"body": "a", "from": [0, 0, 0], "to": [0, 0, 1], "radius": 0.1}]},
+    ]
+    chain = [{"filter": "finite"}, {"filter": "projection", "rows": rows}]
+    contract = parse(changed(CONTRACT, lambda content: content["robot"].update(safety=chain)))
+    assert parse_contract(contract.model_dump_json(), "again") == contract
 
 
 def test_every_difference_is_told(robot):

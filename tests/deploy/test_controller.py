@@ -159,8 +159,8 @@ def test_the_soft_start_opens_the_speed_limits_slowly(drive, start, robot):
     assert np.all(speed <= allowed + 1e-9)
     early = driven.ticks[0].certified
     assert early is not None
-    assert "joint_limits.velocity" in early.active, "it was never slowed: the test shows nothing"
-    assert driven.controller.chain.counters["joint_limits.velocity"] > 0
+    assert "projection.joints.velocity" in early.active, "it was never slowed: the test shows nothing"
+    assert driven.controller.chain.counters["projection.joints.velocity"] > 0
 
 
 class Late(Always):
@@ -189,7 +189,7 @@ def test_while_a_chunk_is_late_the_target_is_held_and_no_action_is_lost(drive, s
     assert began == [4, 14, 24, 34, 44, 58, 68, 78, 88, 98, 112]
     actions = [driven.ticks[index].action for index in began]
     np.testing.assert_allclose(actions, [*chunk, *chunk, chunk[0]], rtol=1e-6)
-    late = [tick.command for tick in driven.ticks[53:58]]
+    late = [tick.nominal for tick in driven.ticks[53:58]]
     np.testing.assert_array_equal(late, [late[0]] * 5)
     assert inference.requests == 3
 

@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from controller_drive import Always, Drive, unspoilt, with_nan
+from controller_drive import with_nan
+from safe_stop import After, assert_safe_stop
 
-from onestride.deploy.controller import Mode
 from onestride.deploy.runtime import Prediction
-from onestride.deploy.safety.chain import Chain, joint_space_chain
+from onestride.deploy.safety.build import build_chain
+from onestride.deploy.safety.chain import Chain
 from onestride.deploy.safety.types import Certified, ControlState
-from onestride.hardware.errors import OneStrideError
 from onestride.hardware.state import Array, Measurement
 
 FAULTED_AT = 83  # the tick that a fault is put into: amidst a policy step, amidst a chunk
 NEXT_REQUEST = 100  # chunks of 5 actions of 10 ticks each: requests at ticks 0, 50, 100
-
-
-class After(Always):
-    """Answers well at first, and otherwise from a given request on."""
-
-    def __init__(self, requests: int, then: Callable[[int], Prediction | None]) -> None:
-        super().__init__()
-        self.good_requests, self._then = requests, then
-
-    def answer(self, at: int) -> Prediction | None:
-        return super().answer(at) if self.requests <= self.good_requests else self._then(at)
 
 
 # Faults: each with how it comes about, what is said of it, and how many ticks may pass before it is seen
@@ -104,44 +92,6 @@ class Throwing:
         return Certified(nominal)
 
 
-def assert_safe_stop(
-    drive: Drive, start: np.ndarray, reason: str, first: int, last: int, *, moving: bool = True
-) -> None:
-    """The fault is seen in time; the stop begins in that tick, ends as declared, and stays until rearmed."""
-    robot, period = drive.controller.robot, drive.controller.period
-    seen = [tick.mode for tick in drive.ticks].index(Mode.FAULT)
-    assert first <= seen <= last
-    assert re.search(reason, drive.ticks[seen].reason), drive.ticks[seen].reason
-    assert drive.ticks[seen].command is not None, "the stop's first command goes out in the tick that sees the fault"
-    velocity = np.diff(drive.commands, axis=0)[:, :6] / period
-    assert moving == (np.abs(velocity[seen - 2]).max() > 0.1), "unless it was moving, the stop shows little"
-    change = np.abs(np.diff(velocity[seen - 2 :], axis=0))
-    assert change.max() <= robot.safe_stop.deceleration * period + 1e-9
-    stopping = np.flatnonzero(np.any(velocity[seen - 1 :] != 0, axis=1))
-    assert (stopping.max(initial=-1) + 1) * period <= robot.safe_stop.completes_within
-    lower, upper = robot.position_limits
-    assert np.all((drive.commands >= lower) & (drive.commands <= upper))
-    assert drive.controller.at_rest
-    assert_latched(drive, start)
-
-
-def assert_latched(drive: Drive, start: np.ndarray) -> None:
-    """Good measurements do not clear a fault, and nothing starts before it is rearmed."""
-    reason, drive.spoil = drive.controller.reason, unspoilt
-    (tick,) = drive.run(1)
-    assert (tick.mode, tick.reason) == (Mode.FAULT, reason)
-    np.testing.assert_array_equal(drive.commands[-1], drive.commands[-2])
-    with pytest.raises(OneStrideError, match=r"a fault is latched: .*; rearm first"):
-        drive.activate(start)
-    drive.controller.deactivate()
-    assert drive.controller.mode is Mode.FAULT
-    drive.controller.rearm()
-    assert drive.controller.mode is Mode.IDLE
-    assert drive.run(1)[0].command is None
-    drive.activate(start)
-    assert drive.run(1)[0].mode is Mode.ACTIVE
-
-
 @pytest.mark.parametrize("name", MEASUREMENTS)
 def test_a_bad_measurement_ends_in_a_safe_stop(drive, start, name):
     spoil, reason, late = MEASUREMENTS[name]
@@ -164,7 +114,7 @@ def test_a_failing_policy_ends_in_a_safe_stop(drive, start, name):
 
 
 def test_a_filter_that_throws_ends_in_a_safe_stop(drive, start, contract, robot):
-    chain = joint_space_chain(contract, robot)
+    chain = build_chain(contract, robot)
     throwing = Throwing()
     driven = drive(chain=Chain([*chain.filters, throwing]))
     driven.activate(start)

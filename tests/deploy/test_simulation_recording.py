@@ -45,8 +45,8 @@ def test_what_is_recorded_is_what_happened(small_run, robot, forward, short, sta
         data, attributes = journal.read(first).data, first.attributes
     ticks = [tick for tick, _ in seen]
     steps = [tick for tick in ticks if tick.action is not None]
-    np.testing.assert_array_equal(data["observation"], np.float32([tick.observation for tick in steps]))
-    np.testing.assert_array_equal(data["action"], np.float32([tick.action for tick in steps]))
+    np.testing.assert_array_equal(data["observation"], np.array([tick.observation for tick in steps], np.float32))
+    np.testing.assert_array_equal(data["action"], np.array([tick.action for tick in steps], np.float32))
     np.testing.assert_array_equal(data["certified"], [tick.command for tick in ticks])
     np.testing.assert_array_equal(data["joint_position"], [measurement.position for _, measurement in seen])
     assert (attributes["seed"], second.attributes["seed"]) == (3, 4)

@@ -3,39 +3,30 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from joint_attacks import Motions, attack, without
 
-from onestride.deploy.safety.limits import JointLimits
+from onestride.deploy.safety.joints import JointLimits
 from onestride.deploy.safety.stop import DecelerateAndHold
-from onestride.deploy.safety.types import ControlState
-from onestride.hardware.description import load_robot
-from onestride.hardware.state import Measurement
+from onestride.hardware.description import RobotDescription, load_robot
+from onestride.hardware.state import Array
 
-ROBOT = load_robot("ur5e_2f85")
-LOWER, UPPER = ROBOT.position_limits
-ARM = np.isfinite(ROBOT.velocity_limits)
-DECELERATION, WITHIN = ROBOT.safe_stop.deceleration, ROBOT.safe_stop.completes_within
-STILL = Measurement(np.zeros(7), np.zeros(7))
-shares = arrays(float, 7, elements=st.floats(0, 1))
-pushes = arrays(float, (6, 7), elements=st.floats(-8, 8))
-periods = st.sampled_from([0.002, 0.005, 0.01])
+UR5E, PANDA = load_robot("ur5e_2f85"), load_robot("panda")
+ROBOTS = pytest.mark.parametrize(
+    "robot", [UR5E, PANDA, without(UR5E, "acceleration", "jerk")], ids=["ur5e", "panda", "ur5e, speed only"]
+)
+periods = pytest.mark.parametrize("period", [0.001, 0.005, 0.01])
 
 
-def certified_motion(start: np.ndarray, nominals: np.ndarray, period: float) -> tuple[np.ndarray, np.ndarray]:
-    """The last command and the one before it, after a few certified ones."""
-    limits, before = JointLimits(ROBOT), start
-    last = start
-    for nominal in nominals:
-        before, last = last, limits.certify(ControlState(0.0, period, STILL, last), nominal).action
-    return last, before
-
-
-def stop_from(last: np.ndarray, before: np.ndarray, period: float) -> np.ndarray:
+def stop_from(
+    robot: RobotDescription, sent: Array, velocity: Array, acceleration: Array, period: float, **options: bool
+) -> Array:
     """The commands of a stop until it says that it is at rest, and ten more (T, ..., n)."""
-    stop = DecelerateAndHold(ROBOT, period)
-    stop.begin(last, before)
+    stop = DecelerateAndHold(robot, period, **options)
+    stop.begin(sent, velocity, acceleration)
     commands = []
     while not stop.at_rest:
         commands.append(stop.next())
@@ -43,56 +34,79 @@ def stop_from(last: np.ndarray, before: np.ndarray, period: float) -> np.ndarray
     return np.array([*commands, *(stop.next() for _ in range(10))])
 
 
-@given(shares, pushes, periods)
-def test_from_any_certified_motion_it_ends_at_rest_as_declared(start, nominals, period):
-    last, before = certified_motion(LOWER + start * (UPPER - LOWER), nominals, period)
-    commands = stop_from(last, before, period)
-    path = np.array([before, last, *commands])[:, ARM]
+@ROBOTS
+@periods
+def test_from_any_certified_motion_it_ends_at_rest_as_declared(robot: RobotDescription, period):
+    rng = np.random.default_rng(0)
+    motions = Motions.at_rest(robot, period, 100, rng)
+    attack(JointLimits(robot), motions, 120, rng)
+    commands = stop_from(robot, motions.sent, motions.velocity, motions.acceleration, period)
+    moves, limit = np.isfinite(robot.velocity_limits), robot.safe_stop.deceleration
+    lower, upper = robot.position_limits
+    path = np.concatenate([(motions.sent - period * motions.velocity)[None], motions.sent[None], commands])[..., moves]
     velocity = np.diff(path, axis=0) / period
-    assert np.all((commands >= LOWER) & (commands <= UPPER))
-    assert np.all(np.abs(np.diff(velocity, axis=0)) <= DECELERATION * period + 1e-9)
-    assert np.all(velocity[1:] * velocity[:-1] >= 0), "it turned round"
-    moving = np.flatnonzero(np.any(np.abs(velocity[1:]) > 1e-12, axis=1))
-    assert (moving.max(initial=-1) + 1) * period <= WITHIN
-    np.testing.assert_array_equal(commands[-10:], np.broadcast_to(commands[-1], (10, 7)))
+    acceleration = np.concatenate([motions.acceleration[None][..., moves], np.diff(velocity, axis=0) / period])
+    assert np.all((commands >= lower) & (commands <= upper))
+    assert np.all(np.abs(np.diff(acceleration, axis=0)) <= robot.jerk_limits[moves] * period + 1e-4)
+    assert np.all(np.abs(acceleration) <= np.maximum(np.abs(acceleration[0]), limit) + 1e-6)
+    moving = np.flatnonzero(np.any(np.abs(velocity[1:]) > 1e-12, axis=(1, 2)))
+    assert (moving.max(initial=-1) + 1) * period <= robot.safe_stop.completes_within
+    np.testing.assert_array_equal(commands[-10:], np.broadcast_to(commands[-1], (10, *commands[-1].shape)))
 
 
-@given(shares, pushes)
-def test_it_takes_as_long_as_the_speed_needs(start, nominals):
-    """Not sooner than the deceleration allows, and not a tick longer than it needs."""
-    period = 0.005
-    last, before = certified_motion(LOWER + start * (UPPER - LOWER), nominals, period)
-    fastest = np.abs((last - before)[ARM] / period).max()
-    ticks = len(stop_from(last, before, period)) - 10
-    assert abs(ticks - np.ceil(fastest / (DECELERATION * period))) <= 1
+@ROBOTS
+def test_it_takes_as_long_as_the_speed_needs(robot: RobotDescription):
+    """Not sooner than deceleration and jerk allow, and not two ticks longer than they need."""
+    period, moves = 0.005, np.isfinite(robot.velocity_limits)
+    speed = np.where(moves, 0.8 * np.minimum(robot.velocity_limits, 3.0), 0.0)
+    still = np.zeros_like(speed)
+    ticks = len(stop_from(robot, still + 0.5 * sum(robot.position_limits), speed, still, period)) - 10
+    ramps = np.where(np.isfinite(robot.jerk_limits), robot.safe_stop.deceleration / robot.jerk_limits, 0.0)
+    needed = (speed[moves] / robot.safe_stop.deceleration + ramps[moves]).max() / period
+    assert -1 <= ticks - needed <= 2
 
 
-@given(shares, arrays(float, 7, elements=st.floats(-1, 1)), periods)
-def test_even_from_a_motion_that_was_never_certified_it_stays_inside_the_limits(start, step, period):
-    last = LOWER + start * (UPPER - LOWER)
-    commands = stop_from(last, last - step, period)
-    assert np.all((commands >= LOWER) & (commands <= UPPER))
-    assert (len(commands) - 10) * period <= WITHIN + period
+@given(
+    arrays(float, 7, elements=st.floats(0, 1)),
+    arrays(float, 7, elements=st.floats(-200, 200)),
+    arrays(float, 7, elements=st.floats(-1e5, 1e5)),
+    st.sampled_from([0.002, 0.005, 0.01]),
+)
+def test_even_from_a_motion_that_was_never_certified_it_stays_inside_the_limits(share, speed, acceleration, period):
+    lower, upper = UR5E.position_limits
+    commands = stop_from(UR5E, lower + share * (upper - lower), speed, acceleration, period)
+    assert np.all((commands >= lower) & (commands <= upper))
+    assert (len(commands) - 10) * period <= UR5E.safe_stop.completes_within + 2 * period
     np.testing.assert_array_equal(commands[-1], commands[-10])
 
 
-@given(arrays(float, (4, 7), elements=st.floats(0, 1)), arrays(float, (4, 7), elements=st.floats(-0.01, 0.01)))
-def test_a_batch_stops_as_its_rows_do(start, step):
-    last = LOWER + start * (UPPER - LOWER)
-    together = stop_from(last, last - step, 0.005)
-    for row in range(len(last)):
-        alone = stop_from(last[row], (last - step)[row], 0.005)
+@given(arrays(float, (4, 7), elements=st.floats(0, 1)), arrays(float, (4, 7), elements=st.floats(-2, 2)))
+def test_a_batch_stops_as_its_rows_do(share, speed):
+    lower, upper = UR5E.position_limits
+    sent, still = lower + share * (upper - lower), np.zeros_like(share)
+    together = stop_from(UR5E, sent, speed, still, 0.005)
+    for row in range(len(sent)):
+        alone = stop_from(UR5E, sent[row], speed[row], still[row], 0.005)
         np.testing.assert_array_equal(together[: len(alone), row], alone)
 
 
+def test_a_hard_stop_brakes_with_all_that_the_limits_allow_and_at_once_without_them():
+    speed, still = np.array([2.0, 0, 0, 0, 0, 0, 0]), np.zeros(7)
+    gentle, hard = (len(stop_from(UR5E, still, speed, still, 0.005, hard=hard)) - 10 for hard in (False, True))
+    assert hard < gentle / 3
+    bare = without(UR5E, "acceleration", "jerk")
+    assert not stop_from(bare, still, speed, still, 0.005, hard=True).any()
+
+
 def test_the_gripper_holds_at_once():
-    last, before = np.zeros(7), np.zeros(7)
+    last = np.zeros(7)
     last[6] = 0.5
-    np.testing.assert_array_equal(stop_from(last, before, 0.005), np.broadcast_to(last, (10, 7)))
+    fast = np.array([*np.zeros(6), 40.0])
+    np.testing.assert_array_equal(stop_from(UR5E, last, fast, fast, 0.005), np.broadcast_to(last, (10, 7)))
 
 
 def test_a_robot_at_rest_is_at_rest():
-    stop = DecelerateAndHold(ROBOT, 0.005)
-    stop.begin(np.full(7, 0.25), np.full(7, 0.25))
+    stop = DecelerateAndHold(UR5E, 0.005)
+    stop.begin(np.full(7, 0.25), np.zeros(7), np.zeros(7))
     assert stop.at_rest
     np.testing.assert_array_equal(stop.next(), np.full(7, 0.25))

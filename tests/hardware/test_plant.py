@@ -58,6 +58,24 @@ def test_measurement_is_the_environments_reading(pair):
     assert measured.scalars["gripper_contact"] == pytest.approx(info["proprio/gripper_contact"][0], abs=1e-9)
 
 
+def test_efforts_are_what_the_joint_controllers_say(pair):
+    """Gain times error less damping times velocity, as OGBench sets its servos; of the state before the last step."""
+    environment, plant = pair
+    environment.reset(seed=7)
+    start = plant.reset(environment.state())
+    np.testing.assert_allclose(start.effort[:6], 0.0, atol=1.0)
+    target = start.position + np.array([0.02, -0.01, 0.03, 0.0, -0.01, 0.01, 0.0])
+    plant.command(target)
+    for _ in range(5):
+        before = plant.read()
+        plant.step()
+        expected = [
+            joint.stiffness * (target[i] - before.position[i]) - joint.damping * before.velocity[i]
+            for i, joint in enumerate(plant.robot.joints[:6])
+        ]
+        np.testing.assert_allclose(plant.read().effort[:6], expected, rtol=1e-9, atol=1e-9)
+
+
 def test_a_seed_means_one_start(pair):
     environment, _ = pair
     environment.reset(seed=11)

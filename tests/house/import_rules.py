@@ -14,7 +14,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "hardware": (),
     "datasets": ("hardware",),
     "policies": (),
-    "deploy": ("hardware", "datasets.schema", "datasets.journal", "datasets.store"),
+    "deploy": ("hardware", "datasets.schema", "datasets.journal", "datasets.recording", "datasets.store"),
     "training": ("hardware", "datasets", "policies", "deploy"),
     "ros_ws": ("hardware", "datasets", "deploy"),
 }
@@ -24,7 +24,7 @@ UNSAFE = frozenset({"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marsh
 # A robot has none of these: they may not be imported there, not even inside a function.
 ROBOT_SIDE = ("hardware", "deploy", "ros_ws")
 # Its top-level imports come from its own dependencies; anything else is imported where it is used.
-ROBOT_DEPENDENCIES = frozenset({"numpy", "pydantic", "mujoco", "onnxruntime", "yaml", "tyro", "rich"})
+ROBOT_DEPENDENCIES = frozenset({"numpy", "pydantic", "mujoco", "onnxruntime", "yaml", "daqp", "tyro", "rich"})
 ROS = frozenset({"rclpy", "launch", "launch_ros", "ament_index_python"})
 # Files that a robot reads from a room that a robot does not have.
 ROBOT_FILES = {

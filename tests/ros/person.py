@@ -11,11 +11,12 @@ import numpy as np
 from geometry_msgs.msg import Twist
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState, Joy
+from std_srvs.srv import Trigger
 
 from onestride.hardware import description
 from onestride.hardware.description import load_robot
 
-from .recorder import Participant
+from .recorder import Participant, wait_for
 
 RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)  # as joy_node has it
 PERIOD = 0.02
@@ -69,6 +70,15 @@ class Person(Participant):
         joy = Joy(axes=array("f", self.axes), buttons=array("i", [int(i in self.buttons) for i in range(8)]))
         joy.header.stamp = stamp
         self._joy.publish(joy)
+
+    def asks(self, service: str) -> None:
+        """Call a service that takes and gives nothing but whether it succeeded."""
+        client = self.node.create_client(Trigger, service)
+        wait_for(client.service_is_ready, f"somebody who offers {service}")
+        answer = client.call_async(Trigger.Request())
+        wait_for(answer.done, f"an answer of {service}")
+        said = answer.result()
+        assert said is not None and said.success, said
 
 
 def _twist(values: np.ndarray) -> Twist:

@@ -29,31 +29,37 @@ ROBOT = load_robot("ur5e_2f85")
 
 
 class Streams:
-    """Streams of a plant in this process, which fail when told to."""
+    """Streams of a plant in this process that moves as time passes; they fail when told to."""
 
     def __init__(self, plant):
         self._plant, self.broken, self.slow = plant, None, 0.0
+        self._moved = time.monotonic()
 
     def poll(self):
         time.sleep(self.slow)
         if self.broken:
             raise self.broken
-        return time.monotonic()
+        now, step = time.monotonic(), self._plant.scene.physics_timestep
+        count = min(100, int((now - self._moved) / step))
+        self._plant.step(count)
+        self._moved += count * step
+        return now
 
     def measurement(self):
         return self._plant.read()
 
 
 class Commands:
-    """Keeps what is sent, and fails when told to."""
+    """Keeps what is sent and tells the plant; fails when told to."""
 
-    def __init__(self):
-        self.sent, self.broken = [], None
+    def __init__(self, plant):
+        self._plant, self.sent, self.broken = plant, [], None
 
     def send(self, command):
         if self.broken:
             raise self.broken
         self.sent.append(command)
+        self._plant.command(command)
 
 
 @pytest.fixture
@@ -67,7 +73,8 @@ def thread(ground):
         InlineInference(policy),
         soft_start=0.0,
     )
-    streams, commands, report = Streams(Plant(scene, ROBOT)), Commands(), Report()
+    plant = Plant(scene, ROBOT)
+    streams, commands, report = Streams(plant), Commands(plant), Report()
     controller.activate(time.monotonic(), streams.measurement())
     report.begin()
     one = ControlThread(controller, streams, commands, report)
@@ -161,10 +168,20 @@ def test_joint_order_does_not_matter(order, position):
         name=[ROBOT.joint_names[place] for place in order],
         position=[position[place] for place in order],
         velocity=[velocity[place] for place in order],
+        effort=[-velocity[place] for place in order],
     )
-    read, moved = JointReader(ROBOT.joint_names)(message)
+    read, moved, pushed = JointReader(ROBOT.joint_names)(message)
     assert read.tolist() == position
     assert moved.tolist() == velocity
+    assert pushed is not None
+    assert pushed.tolist() == [-value for value in velocity]
+
+
+@pytest.mark.parametrize("effort", [[], [0.0] * 6, [0.0] * 6 + [float("nan")]])
+def test_efforts_that_a_driver_does_not_have_are_none(effort):
+    names, zeros = list(ROBOT.joint_names), [0.0] * 7
+    message = SimpleNamespace(name=names, position=zeros, velocity=zeros, effort=effort)
+    assert JointReader(ROBOT.joint_names)(message)[2] is None
 
 
 @pytest.mark.parametrize(

@@ -65,12 +65,15 @@ def confined(session, monkeypatch):
 
 
 @pytest.fixture
-def controller(confined, ground):
-    """Makes controller nodes; a refused one has its reason in the log as well."""
-    made = []
+def controller(confined, ground, tmp_path):
+    """Makes controller nodes, of a policy that stays, for the driver's robot does not move.
+
+    A refused one has its reason in the log as well.
+    """
+    made, policy = [], write_policy(tmp_path / "still.onnx")
 
     def make(**parameters):
-        values = {"policy": str(ground.policy), "scene": str(ground.scene), "soft_start": 0.0, **parameters}
+        values = {"policy": str(policy), "scene": str(ground.scene), "soft_start": 0.0, **parameters}
         made.append(InProcess(confined.namespace, values))
         return made[-1]
 
@@ -141,7 +144,7 @@ def test_a_policy_file_that_is_not_whole(controller, tmp_path, spoil, words):
     ("parameters", "words"),
     [
         ({"policy": ""}, "parameter policy: expected a path"),
-        ({"robot": "ur6"}, "unknown robot: got 'ur6', available: ur5e_2f85"),
+        ({"robot": "ur6"}, "unknown robot: got 'ur6', available: panda, ur5e_2f85"),
         ({"scene": "/nowhere"}, "not a scene"),
         ({"nfe": 3}, "available: 1, 2"),
         ({"simulated": False}, "does not drive real robots"),

@@ -87,6 +87,7 @@ def test_it_publishes_the_start_state_by_name_at_its_rate(scene, ground):
     assert tuple(message.name) == ROBOT.joint_names
     np.testing.assert_array_equal(message.position, expected.position)
     np.testing.assert_array_equal(message.velocity, expected.velocity)
+    np.testing.assert_array_equal(message.effort, expected.effort)
     w, x, y, z = expected.objects["block_0"].quaternion
     orientation = pose.pose.orientation
     assert (orientation.x, orientation.y, orientation.z, orientation.w) == (x, y, z, w)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,7 @@ from onestride.deploy.recorded import HUMAN, NOMINAL
 from onestride.deploy.ticks import ACTORS
 from onestride.hardware.errors import OneStrideError
 from onestride.training.demonstrations import demonstration
+from onestride_controller.neighbours import UNKNOWN
 
 from .person import (
     CLOSE,
@@ -192,8 +195,8 @@ def test_interventions_are_marked_and_the_policy_goes_on(session, ground):
 
 def test_a_twist_moves_the_effector(session, ground):
     stage = Stage(session, ground, "twist", mapping=f"stale: {STALE}\n")
+    assert "joy: no message" in stage.supervisor.report()["operator"]["problem"]
     with Person(session.environment) as person, Recorder(session.namespace, session.environment) as recorder:
-        assert "joy: no message" in stage.supervisor.report()["operator"]["problem"]
         wait_for(lambda: "twist: no message" in stage.supervisor.report()["operator"]["problem"], "buttons", 20.0)
         person.twist = np.array([-0.1, 0.0, -0.05, 0.0, 0.0, 0.0])
         wait_for(stage.heard, "the twist", timeout=20.0)
@@ -245,6 +248,26 @@ def test_a_leader_arm_is_followed_and_one_that_lacks_a_joint_refused(session, gr
         moved = recorder.commands(arm)[2][-1] - before
         assert moved[0] == pytest.approx(0.1, abs=0.06)
         assert recorder.commands(gripper)[2][-1] == pytest.approx(0.8, abs=1e-6)
+
+
+def test_two_people_at_the_controls_are_refused_and_tripped_by_name(session, ground):
+    stage = Stage(session, ground, "joy")
+    with Person(session.environment) as person:
+        wait_for(stage.heard, "the person", timeout=20.0)
+        somebody = f"(/somebody/joy_node|{UNKNOWN})"  # who has not introduced itself yet is not waited for
+        words = f"/person/joy_node and {somebody} publish on /joy"
+        with Person(session.environment, "/somebody") as other:
+            wait_for(lambda: other.node.count_publishers("/joy") == 2, "one another")
+            stage.spin(1.0)
+            with pytest.raises(OneStrideError, match=f"expected one person at the controls, but {words}; end all"):
+                stage.begin()
+        wait_for(lambda: person.node.count_publishers("/joy") == 1, "the other gone", timeout=30.0)
+        stage.spin(1.0)
+        stage.begin()
+        with Person(session.environment, "/somebody"):
+            wait_for(lambda: stage.supervisor.report()["mode"] == "fault", "a fault", timeout=10.0)
+    assert re.fullmatch(f"a second person at the controls: {words}", stage.supervisor.report()["reason"])
+    assert stage.supervisor.report()["safe_stop_delay_ms"] < 1e3 * SLACK
 
 
 def test_what_cannot_be_is_refused_at_configure(session, ground):

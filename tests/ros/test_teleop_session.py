@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 
 import pytest
@@ -60,6 +61,19 @@ class Actress(threading.Thread):
     def _pause(self, duration):
         self._wait.wait(duration)
 
+    def discards_by_service(self):
+        """Ask the recorder, whose name the session has told."""
+        services = re.search(r"services of the recorder: (\S+)/\.\.\.", self.heard[0])
+        assert services is not None
+        self.person.asks(f"{services[1]}/discard")
+
+    def ends_and_discards_later(self):
+        """Think better of an episode that was kept."""
+        begun = sum("starts" in line for line in self.heard)
+        self._press(END)
+        self._until(begun + 1, "starts")
+        self.discards_by_service()
+
     def _press(self, button):
         self.person.buttons = {button}
         self._pause(10 * PERIOD)
@@ -77,7 +91,10 @@ class Actress(threading.Thread):
             self._pause(0.8)
             self.person.buttons = set()
             self._pause(0.2)
-            self._press(button)
+            if callable(button):
+                button(self)
+            else:
+                self._press(button)
 
 
 @pytest.fixture
@@ -162,6 +179,24 @@ def test_a_session_from_buttons_to_the_store(tmp_path, domain, capsys):
             teleoperate(session_settings(tmp_path, domain), path, 9, actress.say, dies)
         actress.join(timeout=10.0)
     assert Store.open(path).num_episodes == 4
+
+
+def test_what_a_service_discards_is_not_kept(tmp_path, domain):
+    """Neither in the episode nor after it: the session goes on until as many are kept as were asked for."""
+    path, asked = tmp_path / "mine.zarr", (0.2, -0.1, -0.3, 0.1, 0.5)
+    ends = (Actress.discards_by_service, Actress.ends_and_discards_later, END, SUCCESS)
+    with Person(simulated_environment(domain)) as person:
+        actress, done = Actress(person, [(asked, end) for end in ends]), []
+        actress.start()
+        result = teleoperate(session_settings(tmp_path, domain), path, 2, actress.say, done.append)
+        actress.join(timeout=10.0)
+    said = [(one.outcome, one.success, one.kept) for one in done]
+    assert said == [("service", False, False), ("end", False, True), ("end", False, True), ("success", True, True)]
+    assert f"episode {done[1].episode}: discarded after its end" in actress.heard
+    running = [line.partition(":")[0] for line in actress.heard if "running" in line]
+    assert running == ["episode 1", "episode 1", "episode 1", "episode 2"]
+    assert (result.committed, len(result.left_out)) == (2, 2)
+    assert [info.attributes["success"] for info in Store.open(path).episodes] == [False, True]
 
 
 def test_what_would_end_badly_is_refused_before_it_begins(tmp_path, domain, capsys):

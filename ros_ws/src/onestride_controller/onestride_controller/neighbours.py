@@ -1,10 +1,10 @@
-"""Who else is on the command topics, by the ROS graph."""
+"""Who else is on the command topics, and who is on a person's, by the ROS graph."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rclpy.node import Node
@@ -93,6 +93,16 @@ class Neighbours:
             names = {_owner(info) for info in self._node.get_subscriptions_info_by_topic(topic)}
             found += [f"{name} subscribes to {topic}" for name in sorted(names - self._readers)]
         return found
+
+
+def rivals(node: Node, topics: Iterable[str]) -> list[str]:
+    """Topics on which more than one publishes, with everybody who does: only one person may be at the controls."""
+    found = []
+    for topic in dict.fromkeys(topics):
+        names = sorted(map(_owner, node.get_publishers_info_by_topic(topic)))
+        if len(names) > 1:
+            found.append(f"{' and '.join(names)} publish on {topic}")
+    return found
 
 
 def _owner(info: Any) -> str:

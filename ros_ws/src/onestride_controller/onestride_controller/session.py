@@ -19,7 +19,7 @@ from onestride.hardware.errors import OneStrideError
 from onestride.hardware.scene import Scene
 from onestride_controller.commands import Commands
 from onestride_controller.control_thread import ControlThread, Source
-from onestride_controller.neighbours import Neighbours
+from onestride_controller.neighbours import Neighbours, rivals
 from onestride_controller.operators import Attended, OperatorTopics
 from onestride_controller.parameters import Settings
 from onestride_controller.pilots import load_pilot
@@ -49,7 +49,7 @@ class Session:
 
     def __init__(self, node: Node, settings: Settings, report: Report, born: float) -> None:
         _confined(settings)
-        self._born = born
+        self._node, self._born = node, born
         robot = load_robot(settings.robot)
         self._report = report
         forward = ForwardKinematics.load(Scene.load(settings.scene).model_path, robot)
@@ -121,6 +121,8 @@ class Session:
         """Whoever is not heard yet will be; whoever is not understood must mend something."""
         if self._person is None or self._pilot.operator is None:
             return
+        if found := rivals(self._node, self._person.topics.values()):
+            raise OneStrideError(f"expected one person at the controls, but {'; '.join(found)}; end all but one")
         self._person.forget_stamps()
         self._person.poll(now)
         if self._pilot.operator.misunderstood:
@@ -152,13 +154,16 @@ class Session:
             self._report.changed(Mode.IDLE)
 
     def watch(self) -> None:
-        """Fault if a second writer has appeared while the control thread runs; see who wants its ticks."""
+        """Fault if a second writer or person has appeared while the control thread runs; see who wants its ticks."""
         self._ticks.look()
         if self._thread is None or self.controller.mode not in (Mode.ACTIVE, Mode.HOLDING):
             return
         writers = self._neighbours.second_writers(ours=1)
         if writers:
             self._thread.fault(f"a second writer of commands: {'; '.join(writers)}")
+        people = [] if self._person is None else rivals(self._node, self._person.topics.values())
+        if people:
+            self._thread.fault(f"a second person at the controls: {'; '.join(people)}")
 
     def summary(self) -> dict[str, Any]:
         """What the streams delivered."""

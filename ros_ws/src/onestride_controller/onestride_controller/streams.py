@@ -151,13 +151,14 @@ class Streams:
 
     def measurement(self) -> Measurement:
         """The newest sample of every stream; ask `missing` first."""
-        position, velocity = self._joints.value
+        position, velocity, effort = self._joints.value
         return Measurement(
             position,
             velocity,
             {name: stream.value for name, stream in self._objects.items()},
             {name: stream.value for name, stream in self._scalars.items()},
             {name: stream.received for name, stream in self.all.items()},
+            effort,
         )
 
     def counts(self) -> dict[str, dict[str, int]]:
@@ -171,14 +172,17 @@ class Streams:
 
 
 class JointReader:
-    """Position and velocity of the robot's joints, by name, from whatever order the driver publishes."""
+    """Position, velocity and effort of the robot's joints, by name, from whatever order the driver publishes."""
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self._wanted, self._seen = names, [""]
         self._order: list[int] = []
 
-    def __call__(self, message: Any) -> tuple[Array, Array]:
-        """Positions (n,) [rad] and velocities (n,) [rad/s] in the robot's order.
+    def __call__(self, message: Any) -> tuple[Array, Array, Array | None]:
+        """Positions (n,) [rad], velocities (n,) [rad/s] and efforts (n,) [Nm] in the robot's order.
+
+        Efforts are None where the driver reports none: no numbers at all, or some that are none, as
+        joint_state_broadcaster has them for joints without a sensor.
 
         Raises:
             ValueError: names are missing, or there is not one position and velocity per name.
@@ -188,7 +192,13 @@ class JointReader:
             self._seen = list(message.name)
         if not len(message.position) == len(message.velocity) == len(self._seen):
             raise ValueError("not one position and velocity per name")
-        return np.array(message.position)[self._order], np.array(message.velocity)[self._order]
+        return np.array(message.position)[self._order], np.array(message.velocity)[self._order], self._effort(message)
+
+    def _effort(self, message: Any) -> Array | None:
+        if len(message.effort) != len(self._seen):
+            return None
+        effort = np.array(message.effort)[self._order]
+        return effort if np.isfinite(effort).all() else None
 
     def _places(self, names: list[str]) -> list[int]:
         if not names:

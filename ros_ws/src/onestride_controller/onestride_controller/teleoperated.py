@@ -84,16 +84,17 @@ def run_teleoperated(
     with started(run) as stage:
         session = _Session(stage, mapping, say)
         session.wait_for_person()
-        kept = 0
-        while kept < run.episodes:
-            done = session.episode(kept + 1)
-            kept += done.kept
-            progress(done)
+        while len(session.kept) < run.episodes:
+            progress(session.episode())
         return stage.supervisor.report()
 
 
 class _Session:
-    """Asks, listens and drives the lifecycle."""
+    """Asks, listens and drives the lifecycle.
+
+    Attributes:
+        kept: ids of the episodes that nobody has discarded.
+    """
 
     def __init__(self, stage: Stage, mapping: Mapping, say: Say) -> None:
         self._supervisor, self._buttons, self._say = stage.supervisor, mapping.episode, say
@@ -105,6 +106,7 @@ class _Session:
         topics = ", ".join(sorted(set(operator["topics"].values())))
         say(f"publish on {topics} with {confined}; services of the recorder: {stage.namespace}/{RECORDER}/...")
         self._person = Person(self._supervisor, mapping, operator["topics"]["joy"])
+        self.kept: list[str] = []
 
     def wait_for_person(self) -> None:
         """Until every device is heard and understood."""
@@ -115,12 +117,14 @@ class _Session:
                 reminded = time.monotonic()
             self._supervisor.spin(0.2)
 
-    def episode(self, number: int) -> Demonstration:
+    def episode(self) -> Demonstration:
         """One episode, from the start button on."""
         supervisor, buttons = self._supervisor, self._buttons
         supervisor.trigger(f"{PLANT}/reset")
-        self._say(f"episode {number}: button {buttons.start} starts")
+        self._say(f"episode {len(self.kept) + 1}: button {buttons.start} starts")
         self._wait_for_start()
+        self._look_back()
+        number = len(self.kept) + 1
         self._say(
             f"episode {number}: running; button {buttons.success} success, {buttons.end} end, "
             f"{buttons.discard} discard; hold the deadman to act"
@@ -131,6 +135,7 @@ class _Session:
         outcome, progress = self._until_ended()
         supervisor.transition("deactivate")
         kept, success = self._keep(outcome, success=outcome == "success" or progress["success"])
+        self.kept += [episode] if kept else []
         fault = supervisor.clear_fault()
         return Demonstration(episode, outcome, success, kept, progress["time"], fault)
 
@@ -139,6 +144,13 @@ class _Session:
         while "start" not in self._person.said():
             self._supervisor.check_alive()
             self._supervisor.spin(POLL_PERIOD)
+
+    def _look_back(self) -> None:
+        """One of the recorder's services may have discarded the last episode since it ended."""
+        found = self._supervisor.trigger(f"{RECORDER}/status")
+        if found.get("last_discarded") and found["last"] in self.kept:
+            self.kept.remove(found["last"])
+            self._say(f"episode {found['last']}: discarded after its end")
 
     def _until_ended(self) -> tuple[Outcome, dict[str, Any]]:
         supervisor = self._supervisor
@@ -160,8 +172,9 @@ class _Session:
     def _keep(self, outcome: Outcome, *, success: bool) -> tuple[bool, bool]:
         """Tell the recorder; whether the episode is kept, and whether it is a success."""
         supervisor = self._supervisor
-        if outcome == "service":
-            return True, False  # whoever ended it has said the rest
+        if outcome == "service":  # whoever ended it has said the rest
+            found = supervisor.trigger(f"{RECORDER}/status")
+            return not found["last_discarded"], found["last_success"]
         if outcome == "discard":
             supervisor.trigger(f"{RECORDER}/discard")
             return False, False

@@ -31,8 +31,10 @@ class Readings:
         self._joints = node.create_publisher(JointState, JOINT_STATES, SENSOR)
         self._message = JointState(name=list(plant.robot.joint_names))
         self._message.position, self._message.velocity = measurement.position, measurement.velocity
+        self._message.effort = np.zeros(len(plant.robot.joints))
         # The messages' own arrays, whether the setters copied or not.
         self._position, self._velocity = np.frombuffer(self._message.position), np.frombuffer(self._message.velocity)
+        self._effort = np.frombuffer(self._message.effort)
         self._poses = {
             name: (node.create_publisher(PoseStamped, f"objects/{name}/pose", SENSOR), _pose_message())
             for name in measurement.objects
@@ -55,6 +57,7 @@ class Readings:
             publisher.publish(reading)
         self._message.header.stamp = stamp
         self._position[:], self._velocity[:] = measurement.position, measurement.velocity
+        self._effort[:] = measurement.effort
         self._joints.publish(self._message)
 
 

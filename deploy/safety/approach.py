@@ -1,0 +1,99 @@
+"""No claim of its own: makes nominal commands reachable, so that limits of acceleration and jerk do no harm.
+
+A command that is merely clipped to such limits flies past a nominal command that stops, turns round too late again,
+and swings for ever. Here a joint that cannot be where it should be comes nearer as fast as it can still stop beside
+the nominal command, which is taken to go on as it has moved in the last two periods. A joint that is where it should
+be, and can be where it should be next, is passed on untouched. As no claim is kept by it, it is counted
+(`approach.slowed`), but no intervention.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from onestride.deploy.safety.joints import Reserve, jerk_box, joint_limits
+from onestride.deploy.safety.reach import largest_change, rest, stopping_change
+from onestride.deploy.safety.types import Certified, ControlState
+from onestride.hardware.description import RobotDescription
+from onestride.hardware.state import Array
+
+#: Nearer than this [rad] a command is where its nominal is.
+THERE = 1e-7
+
+
+class Approach:
+    """Nears nominal commands without overshooting them, where a joint's acceleration is limited."""
+
+    name = "approach"
+    claim = "none: it makes nominal commands reachable"
+
+    def __init__(self, robot: RobotDescription) -> None:
+        self._robot = robot
+        self._limited = np.isfinite(robot.acceleration_limits)
+        self._needed = bool(self._limited.any())
+        self._lower, self._upper = robot.position_limits
+        self._period = 0.0
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the nominal commands so far."""
+        self._state: ControlState | None = None
+        self._inside: Array | None = None
+        self._moved: Array | None = None
+
+    def certify(self, state: ControlState, nominal: Array) -> Certified:
+        """`nominal` (n,), or on the way to it."""
+        if not self._needed or state is self._state:
+            return Certified(nominal)  # asked again, about what will be sent
+        before, moved = self._inside, self._moved
+        if before is None or moved is None:
+            before, moved = state.last_sent, np.zeros_like(nominal)
+        inside = np.minimum(np.maximum(nominal, self._lower), self._upper)  # further it cannot come
+        self._state, self._inside, self._moved = state, inside, inside - before
+        if state.period != self._period:
+            self._prepare(state.period)
+        nearer = None
+        if not self._in_reach(state, before, inside):
+            nearer = self._nearer(state, before, inside, _steady(moved, self._moved))
+        return Certified(nominal) if nearer is None else Certified(nearer, warnings=("slowed",))
+
+    def _prepare(self, period: float) -> None:
+        limits = joint_limits(self._robot, period)
+        self._limits, self._period = limits._replace(braking=limits.acceleration), period
+        self._reserve = Reserve.of(self._limits, self._robot)
+
+    def _in_reach(self, state: ControlState, before: Array, nominal: Array) -> bool:
+        """Whether every joint plainly is where it should be and can be where it should be next: almost always."""
+        limits, period = self._limits, state.period
+        v, a = state.motion.sent_velocity[0] * period, state.motion.sent_acceleration[0] * period**2
+        wanted = nominal - state.last_sent - v
+        reachable = (np.abs(wanted - a) <= limits.jerk) & (np.abs(wanted) <= limits.acceleration)
+        there = (np.abs(before - state.last_sent) <= THERE) & (np.abs(v) + self._reserve.speed <= limits.speed)
+        return bool((reachable & there).all())
+
+    def _nearer(self, state: ControlState, before: Array, nominal: Array, moving: Array) -> Array | None:
+        """A command on the way to `nominal` (n,), which was `before` and is `moving`; None where it is in reach."""
+        motion, limits, period = state.motion, self._limits, state.period
+        v, a = motion.sent_velocity * period, motion.sent_acceleration * period**2
+        least, most = jerk_box(None, v, a, limits, self._reserve)
+        wanted = nominal - motion.sent - v
+        there = (np.abs(before - motion.sent) <= THERE) & (wanted >= least - THERE) & (wanted <= most + THERE)
+        far = self._limited & ~there
+        if not far.any():
+            return None
+        moving = np.minimum(np.maximum(moving, -limits.speed), limits.speed)
+        change = self._change(nominal - moving - motion.sent, v - moving, a, least, most)
+        return np.asarray(np.where(far, motion.sent + v + change, nominal)[0])
+
+    def _change(self, room: Array, v: Array, a: Array, least: Array, most: Array) -> Array:
+        """The change of step between `least` and `most` after which a stop ends at `room`, all as seen from there."""
+        limits = self._limits
+        stop = np.minimum(np.maximum(stopping_change(v, a, limits), least), most)
+        side = np.where(room >= rest(v, a, limits), 1.0, -1.0)
+        end = np.where(side > 0.0, most, -least)
+        return side * largest_change(side * room, side * v, side * stop, end, limits)
+
+
+def _steady(before: Array, now: Array) -> Array:
+    """What two motions (n,) have in common: a jump is none."""
+    return np.where(before * now > 0.0, np.sign(now) * np.minimum(np.abs(before), np.abs(now)), 0.0)
