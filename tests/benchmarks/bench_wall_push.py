@@ -22,7 +22,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from wall_push_scripts import play, script
 
 from onestride.training.environments.interface import Array
-from onestride.training.environments.wall_push import ENERGY, create
+from onestride.training.environments.own_tasks import create
+from onestride.training.environments.wall_push import ENERGY
 
 Act = Callable[[Array], Array]
 

@@ -147,8 +147,9 @@ def _is_what_happened(store, policy):
     assert within.all()
     assert episode.data["feasible"].all()
     changed = np.abs(episode.data["nominal"] - episode.data["certified"]).max(axis=1) > 1e-9
-    np.testing.assert_array_equal(episode.data["filters_active"].any(axis=1), changed)
-    assert episode.data["intervened"].any() == changed.any()
+    active = episode.data["filters_active"].any(axis=1)
+    assert changed[active].all(), "`approach` changes commands as well, but keeps no claim by it"
+    assert episode.data["intervened"].any() == active.any()
 
 
 def _actions_are_the_policys(episode, policy):

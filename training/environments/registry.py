@@ -45,7 +45,7 @@ FAMILIES: dict[str, _Row] = {
     "robomimic/": _Row(_ROOM + "robosuite_tasks", "robomimic"),
     "gymnasium/": _Row(_ROOM + "gymnasium_tasks", "sim"),
     "safe/": _Row(_ROOM + "gymnasium_tasks", "sim"),
-    "onestride/": _Row(_ROOM + "wall_push", "sim"),
+    "onestride/": _Row(_ROOM + "own_tasks", "sim"),
     "python/": _Row(_ROOM + "own", "sim"),
 }
 """Prefix -> where its family is."""

@@ -9,24 +9,17 @@ what it delivers beyond most of the bound.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from dataclasses import fields, replace
 from importlib import resources
 from importlib.metadata import version
-from typing import Any
 
 import mujoco
 import numpy as np
 
 from onestride.deploy.safety.ports import EffortPort, Members
 from onestride.deploy.safety.tank import Budget, EnergyTank
-from onestride.hardware.errors import OneStrideError, unknown
+from onestride.hardware.errors import OneStrideError
 from onestride.training.environments.energy_port import EnergySettings, MeteredPort, State
 from onestride.training.environments.interface import Array, Interface, Step
-
-PATTERNS = ("onestride/wall-push[-aware][-filtered]-v0",)
-_NAME = re.compile(r"onestride/wall-push(?P<aware>-aware)?(?P<filtered>-filtered)?-v0")
 
 FORCE = 40.0
 """Of the action 1, in each direction [N]."""
@@ -38,49 +31,8 @@ TICKS = 10
 """Commands in a step."""
 ENERGY, LEAST = 5.0, 0.2
 """What the tank begins with, and what remains in it [J]; see docs/passivity.md for how they were sized."""
-FREE, PENALTY = 0.8, 10.0
-"""Of the aware variants: the share of the bound that is free, and the reward taken per joule beyond it."""
 CLOSE, SLOW = 0.01, 0.05
 """From the target [m] and speed [m/s], at which the block counts as placed."""
-
-
-def canonical(name: str) -> str | None:
-    """The name itself; None where there is no such task."""
-    return name if _NAME.fullmatch(name) else None
-
-
-def create(name: str, settings: Mapping[str, Any] | None) -> WallPush:
-    """The environment of a canonical name.
-
-    Args:
-        name: of the task.
-        settings: fields of `EnergySettings`, which override what the name says, and `energy` [J].
-
-    Raises:
-        OneStrideError: there is no such setting, or its value is refused.
-    """
-    stated = dict(settings or {})
-    energy = float(stated.pop("energy", ENERGY))
-    known = [field.name for field in fields(EnergySettings)]
-    for key in stated:
-        if key not in known:
-            raise unknown(f"setting of {name}", key, [*known, "energy"])
-    return WallPush(name, replace(_by_name(name), **stated), energy)
-
-
-def _by_name(name: str) -> EnergySettings:
-    found = _NAME.fullmatch(name)
-    if found is None:
-        raise unknown("environment", name, PATTERNS)
-    filtered = found["filtered"] is not None
-    if not found["aware"]:
-        return EnergySettings(filtered)
-    return EnergySettings(filtered, observed=True, free=FREE, penalty=PENALTY)
-
-
-def interface(_name: str) -> Interface | None:
-    """None: no real robot is stated in these terms."""
-    return None
 
 
 def wall_push_tank(energy: float = ENERGY) -> EnergyTank:
