@@ -80,11 +80,13 @@ class SignGuard(Model):
         window: over which motion is looked at [s].
         moved: how far command and measurement must have moved in it [rad]. Less, and a policy that turns round every
             50 ms looks like this behind a delay of 50 ms.
+        gap: between two samples, after which the window begins anew [s].
     """
 
     filter: Literal["sign"] = "sign"
     window: Positive = 0.3
     moved: Positive = 0.05
+    gap: Positive = 0.03
 
 
 class RateGuard(Model):
@@ -123,3 +125,9 @@ class TrackingGuard(Model):
     error: Positive = 0.15
     within: Positive = 0.2
     lag: Positive | None = None
+
+
+class TiltGuard(Model):
+    """Refuses when the base leans further than its robot's `base.tilt`, or its inertial sensor says nothing sound."""
+
+    filter: Literal["tilt"] = "tilt"

@@ -153,6 +153,31 @@ def test_a_flipped_velocity_is_found_within_its_window(joint, speed, rate):
     assert reason.startswith(f"{ROBOT.joint_names[joint]} is measured to move against its velocity")
 
 
+@settings(max_examples=40)
+@given(st.integers(0, 10_000), st.floats(0, 0.02), st.floats(0.7, 1.0))
+def test_stalls_of_the_stream_are_no_flipped_sign(seed, latency, slower):
+    """For up to 0.2 s, again and again, no sample comes while joints turn round as they are told."""
+    rng = np.random.default_rng(seed)
+    states = follow(ROBOT, wander(ROBOT, RATE, 2.0, seed), RATE, latency, slower).states()
+    at = 1
+    while at < len(states):
+        if rng.random() < 0.03:
+            last, stop = states[at - 1].measurement, min(at + int(rng.integers(4, 40)), len(states))
+            states[at:stop] = [replace(state, measurement=last) for state in states[at:stop]]
+            at = stop
+        at += 1
+    assert first_refusal(MADE["sign"](), states) == (None, "")
+
+
+def test_a_flipped_position_is_found_after_a_stall():
+    run, at = follow(ROBOT, ramp(ROBOT, RATE, 1.5, 1.0), RATE), 60
+    states = spoiled(run, at, 1, 2 * run.position[at, 1] - run.position[at:, 1]).states()
+    states[at : at + 20] = [replace(state, measurement=states[at].measurement) for state in states[at : at + 20]]
+    found, _ = first_refusal(MADE["sign"](), states)
+    assert found is not None
+    assert run.time[found] - run.time[at + 20] <= 2 * SAID["sign"].window
+
+
 def test_a_driver_that_reports_no_velocity_is_no_flipped_sign():
     run = follow(ROBOT, wander(ROBOT, RATE, 2.0, 5), RATE)
     assert first_refusal(MADE["sign"](), replace(run, velocity=np.zeros_like(run.velocity)).states()) == (None, "")
