@@ -28,13 +28,14 @@ export PYRIGHT_PYTHON_GLOBAL_NODE := 0
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 # `datasets` has no __init__.py, so that pdoc does not find it through `onestride`.
-DOCUMENTED := onestride onestride.datasets onestride_controller onestride_plant onestride_recorder
+DOCUMENTED := onestride onestride.datasets onestride_controller onestride_plant onestride_recorder onestride_watchdog \
+	onestride_drivers
 
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 BENCH_OUT ?= runs/benchmarks
 
-.PHONY: help setup demo test test-all bench-data bench-train-step bench-safety lint format docs clean
+.PHONY: help setup demo test test-all bench-data bench-train-step bench-safety bench-latency lint format docs clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -66,6 +67,10 @@ bench-train-step: setup ## MVP's gradient step against a plain one, JSON in runs
 bench-safety: setup ## what a tick of the safety chain costs, JSON in runs/benchmarks (seconds)
 	mkdir -p $(BENCH_OUT)
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/bench_safety.py | tee "$(BENCH_OUT)/bench_safety.json"
+
+bench-latency: setup ## inference against the plain products of its matrices, JSON in runs/benchmarks (a minute)
+	mkdir -p $(BENCH_OUT)
+	PYTHONPATH=tests $(BIN)/python tests/benchmarks/bench_latency.py | tee "$(BENCH_OUT)/bench_latency.json"
 
 lint: setup ## ruff, mypy --strict, pyright
 	$(BIN)/ruff check .

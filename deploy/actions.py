@@ -12,7 +12,7 @@ from onestride.hardware.state import Array, Measurement
 
 
 class ActionMapper:
-    """Joint targets of an action, relative to what was measured when it begins.
+    """Joint targets of an action: positions, or relative to what was measured when it begins.
 
     Raises:
         OneStrideError: an action is known only as in its dataset, or the robot lacks a joint or frame.
@@ -35,7 +35,7 @@ class ActionMapper:
     def _add(self, place: slice, term: ActionTerm) -> None:
         if term.mode == "dataset":
             raise OneStrideError(f"action {term.name} cannot be run: it is known only as in its dataset")
-        if term.mode == "joint_increment":
+        if term.joints:
             self._joint_terms.append((place, term, self._robot.indices(term.joints)))
         else:
             self._slices[term.mode] = (place, term)
@@ -51,7 +51,9 @@ class ActionMapper:
             )
         lower, upper = self._robot.position_limits
         for place, term, joints in self._joint_terms:
-            start = np.clip(measurement.position[joints], lower[joints], upper[joints])
+            start = np.array(term.offset)
+            if term.mode == "joint_increment":
+                start = np.clip(measurement.position[joints], lower[joints], upper[joints])
             target[joints] = np.clip(start + _physical(term, action[place]), lower[joints], upper[joints])
         return target
 
@@ -63,4 +65,5 @@ class ActionMapper:
 
 
 def _physical(term: ActionTerm, values: Array) -> Array:
-    return np.clip(values, *term.clip) * term.scale
+    held = values if term.clip is None else np.clip(values, *term.clip)
+    return np.asarray(held * np.asarray(term.scale))

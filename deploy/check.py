@@ -10,6 +10,8 @@ import numpy as np
 
 from onestride.deploy import onnx_file
 from onestride.deploy.contract import Contract, parse_contract
+from onestride.deploy.foreign import load_policy
+from onestride.deploy.graph import graph_problem
 from onestride.deploy.runtime import create_session, output_shapes
 from onestride.hardware.description import load_robot
 from onestride.hardware.errors import OneStrideError
@@ -35,8 +37,15 @@ class Finding:
     detail: str
 
 
-def check_file(path: str | Path) -> tuple[list[Finding], Contract | None]:
-    """Integrity, contract and graph of a policy file; later questions are asked only where earlier ones passed."""
+def check_file(path: str | Path, contract_file: str | Path | None = None) -> tuple[list[Finding], Contract | None]:
+    """Integrity, contract and graph of a policy file; later questions are asked only where earlier ones passed.
+
+    Args:
+        path: the ONNX file.
+        contract_file: of a policy that onestride did not export.
+    """
+    if contract_file is not None:
+        return _check_foreign(path, contract_file)
     findings: list[Finding] = []
     try:
         data = onnx_file.read_file(path)
@@ -54,6 +63,19 @@ def check_file(path: str | Path) -> tuple[list[Finding], Contract | None]:
     findings.append(Finding("contract", True, _summary(contract)))
     findings.append(_check_graph(data, contract, str(path)))
     findings.append(_recorded_parity(contract))
+    return findings, contract
+
+
+def _check_foreign(path: str | Path, contract_file: str | Path) -> tuple[list[Finding], Contract | None]:
+    try:
+        contract, digest, data = load_policy(path, contract_file)
+    except OneStrideError as error:
+        return [Finding("contract", False, str(error))], None
+    findings = [
+        Finding("integrity", True, f"sha256 {digest}, as {contract_file} has it"),
+        Finding("contract", True, _summary(contract)),
+        _check_graph(data, contract, str(path)),
+    ]
     return findings, contract
 
 
@@ -78,18 +100,14 @@ def _slope(contract: Contract) -> str:
 
 
 def _check_graph(data: bytes, contract: Contract, source: str) -> Finding:
-    wanted = {name: list(shape) for name, shape in contract.inputs.items()}
     try:
         for name, expected in output_shapes(contract).items():
             session = create_session(data, name, "CPUExecutionProvider", source)
-            found = {item.name: item.shape for item in session.get_inputs()}
-            if found != wanted:
-                return Finding("graph", False, f"inputs: the contract gives {wanted}, the graph has {found}")
-            shape = session.get_outputs()[0].shape
-            if shape != list(expected):
-                return Finding("graph", False, f"{name}: expected shape {list(expected)}, got {shape}")
+            if problem := graph_problem(session, contract, expected):
+                return Finding("graph", False, problem)
     except OneStrideError as error:
         return Finding("graph", False, str(error))
+    wanted = {name: list(shape) for name, shape in contract.inputs.items()}
     return Finding("graph", True, f"loads in onnxruntime, inputs {wanted}")
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from onestride.deploy.blending import blended
 from onestride.deploy.contract import ExecutionTerms
+from onestride.hardware.errors import OneStrideError
 from onestride.hardware.state import Array
 
 
@@ -13,10 +15,19 @@ class ChunkExecutor:
 
     A chunk that arrives late is aligned by the steps actually consumed since it was requested, never by an
     estimated latency.
+
+    Args:
+        terms: of the contract.
+        blend: actions that are left when the next chunk is due, and steps over which it is gone over to.
+
+    Raises:
+        OneStrideError: a chunk has no such number of actions left after its first.
     """
 
-    def __init__(self, terms: ExecutionTerms) -> None:
-        self._n_action_steps = terms.n_action_steps
+    def __init__(self, terms: ExecutionTerms, blend: int = 0) -> None:
+        if not 0 <= blend < terms.n_action_steps:
+            raise OneStrideError(f"chunk blend: expected 0 to {terms.n_action_steps - 1} steps, got {blend}")
+        self._n_action_steps, self._blend = terms.n_action_steps, blend
         self.reset()
 
     def reset(self) -> None:
@@ -30,10 +41,17 @@ class ChunkExecutor:
         """Whether a new chunk is needed before the next action."""
         return self._chunk is None or self._next >= self._n_action_steps
 
+    @property
+    def due(self) -> bool:
+        """Whether a new chunk should be asked for."""
+        return self._chunk is None or self._next >= self._n_action_steps - self._blend
+
     def load(self, chunk: Array, requested_at: int) -> None:
         """Take a chunk (h, Da) that was requested when `requested_at` actions had been consumed."""
-        self._chunk = chunk
-        self._next = self.consumed - requested_at
+        following = self.consumed - requested_at
+        left = None if self._chunk is None or not self._blend else self._chunk[self._next :]
+        self._chunk = chunk if left is None else blended(left, chunk, following, self._blend)
+        self._next = following
 
     def next(self) -> Array:
         """The next action (Da,).

@@ -71,12 +71,27 @@ COMMANDS: dict[str, Command] = {
     "report": Command("onestride.training.commands_report:Report", "curves of runs as one HTML file", "train"),
     "export": Command("onestride.training.commands:Export", "one ONNX file with the contract inside", "train"),
     "check": Command("onestride.deploy.commands:Check", "integrity, contract, fit to robot and data, parity", "cpu"),
+    "import-contract": Command(
+        "onestride.deploy.commands_import:ImportContract",
+        "the contract of a policy from rsl_rl, mjlab or unitree_rl_lab",
+        "cpu",
+    ),
     "certify": Command(
         "onestride.deploy.commands_certify:Certify", "attack the safety chain of a robot and a policy: a report", "cpu"
     ),
-    "bench": Command("onestride.deploy.commands_bench:Bench", "latency and jitter, back to back and paced", "cpu"),
-    "scene": Command("onestride.training.commands:ExportScene", "export an environment's scene for the plant", "sim"),
+    "bench": Command(
+        "onestride.deploy.commands_bench:Bench", "latency and jitter of a policy and its control tick", "cpu"
+    ),
+    "replay": Command(
+        "onestride.deploy.commands_replay:Replay", "a recording through the same code again, differences told", "cpu"
+    ),
+    "scene": Command(
+        "onestride.deploy.commands_scene:ExportScene", "an environment's or a robot's scene for the plant"
+    ),
     "run": Command("onestride.deploy.commands_run:Run", "run a policy on a simulated robot, in ROS 2", "ros,cpu"),
+    "calibrate-latency": Command(
+        "onestride.deploy.commands_calibrate:CalibrateLatency", "a robot's delays, by a small motion", "ros,cpu"
+    ),
     "doctor": Command("onestride.deploy.commands_doctor:Doctor", "what is installed, what is missing for which job"),
 }
 

@@ -26,7 +26,9 @@ class Check:
     """
 
     policy: Policy = None
-    """Exported policy file."""
+    """Exported policy file, or an ONNX file of another origin with `--contract`."""
+    contract: Path | None = None
+    """Contract file of a policy that onestride did not export; it names the file by its hash."""
     robot: str | None = None
     """Robot description to compare with: an id such as `ur5e_2f85`, or a YAML file; its safety chain is listed."""
     data: Path | None = None
@@ -48,7 +50,7 @@ class Check:
             return 0
         if self.policy is None:
             raise OneStrideError("expected a policy file: onestride check policy.onnx")
-        findings, contract = check_file(self.policy)
+        findings, contract = check_file(self.policy, self.contract)
         if contract is not None:
             findings += [check_robot(contract, self.robot), *check_safety(self.robot)] if self.robot else []
             findings += check_data(contract, self.data) if self.data else []

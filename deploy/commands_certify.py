@@ -82,6 +82,11 @@ class Certify:
         if contract.robot is None and self.robot is None:
             raise OneStrideError(f"{self.policy} names no robot (actions as in its dataset): expected --robot")
         robot = load_robot(self.robot or (contract.robot.id if contract.robot else ""))
+        if robot.command_mode != "position":
+            raise OneStrideError(
+                f"robot {robot.id}: expected a robot that takes positions, the attacks know no other, "
+                f"got {robot.command_mode} commands; onestride check --robot lists its claims"
+            )
         scene = Scene.load(self.scene) if self.scene else _scene_of(contract) if self.plant else None
         if scene is None and _needs_a_model(robot):
             raise OneStrideError(f"robot {robot.id}: rows of geometry need a model, expected --scene or --plant")

@@ -1,4 +1,4 @@
-"""`onestride doctor`: what is installed, and what is missing for which job."""
+"""`onestride doctor`: what is installed, what this machine permits, and what a robot says against a contract."""
 
 from __future__ import annotations
 
@@ -8,8 +8,16 @@ import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from onestride.deploy.cli import install_hint
+from onestride.deploy.doctor.answers import Answer, Level, failed
+from onestride.deploy.rooms import load
+from onestride.hardware.errors import OneStrideError, unknown
+
+if TYPE_CHECKING:
+    from onestride.deploy.doctor.live import Heard
+    from onestride.hardware.description import RobotDescription
 
 #: Job -> the extra that installs it and the distributions it needs.
 JOBS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -24,24 +32,108 @@ JOBS: dict[str, tuple[str, tuple[str, ...]]] = {
 #: Packages whose own pins are wrong: they are installed without their dependencies.
 STAGE2 = ("robosuite==1.5.2", "robosuite-models==1.0.0", "robomimic==0.3.0", "torchvision==0.28.0", "lerobot==0.4.4")
 
+MARKS = {Level.PASS: "[green]pass[/]", Level.WARN: "[yellow]warn[/]", Level.FAIL: "[red]FAIL[/]"}
+
 
 @dataclass
 class Doctor:
-    """Tell what is installed, and what is missing for which job. Always exits with 0: it only looks."""
+    """Tell what is installed, what this machine permits, and, with a policy, what the robot says against its contract.
 
+    It only looks: nothing is published on a command topic. Exits with 1 where the job or the policy that is asked
+    about is not ready.
+    """
+
+    job: str | None = None
+    """Exit with 1 unless this is ready: the name of an extra, cpu, train, sim, robomimic, lerobot or ros."""
+    contract: Path | None = None
+    """Policy file: listen to the robot's topics and judge them by its contract."""
+    contract_file: Path | None = None
+    """Contract of a policy file that carries none."""
+    robot: str | None = None
+    """Robot description, by id or YAML file; default the contract's."""
+    scene: Path | None = None
+    """Folder of a scene with the robot's model; default the contract's, where it was exported."""
+    namespace: str = ""
+    """ROS namespace of the robot's topics."""
+    listen: float = 3.0
+    """How long to listen [s]."""
     json: bool = False
     """Print JSON and nothing else on the standard output."""
 
     def __call__(self) -> int:
         """Look and report."""
+        extras = {extra: job for job, (extra, _) in JOBS.items()}
+        if self.job is not None and self.job not in extras:
+            raise unknown("job", self.job, extras)
         found = {job: {name: installed(name) for name in names} for job, (_, names) in JOBS.items()}
+        ready = self.job is None or all(found[extras[self.job]].values())
+        system, robot = self._system(), self._robot()
         if self.json:
-            from onestride.deploy.commands import print_json
-
-            print_json({"python": platform.python_version(), "machine": platform.machine(), "jobs": found})
+            self._print_json(found, system, robot)
         else:
             _print(found)
-        return 0
+            print_answers("this machine", system)
+            if robot:
+                print_answers("the robot", robot)
+        return 0 if ready and not failed(robot) else 1
+
+    def _system(self) -> list[Answer]:
+        from onestride.deploy.doctor.system import system_answers
+
+        return system_answers()
+
+    def _robot(self) -> list[Answer]:
+        return [] if self.contract is None else examine(self)
+
+    def _print_json(self, found: dict[str, dict[str, str | None]], system: list[Answer], robot: list[Answer]) -> None:
+        from onestride.deploy.commands import print_json
+
+        about: dict[str, Any] = {"python": platform.python_version(), "machine": platform.machine(), "jobs": found}
+        about["system"] = [answer.to_json() for answer in system]
+        if self.contract is not None:
+            about["robot"] = [answer.to_json() for answer in robot]
+            about["passed"] = not failed(robot)
+        print_json(about)
+
+
+def examine(doctor: Doctor) -> list[Answer]:
+    """Listen to the robot of a policy, and judge what is heard."""
+    from onestride.deploy.doctor.live import judge_commands, judge_policy, judge_streams
+    from onestride.deploy.kinematics import ForwardKinematics
+    from onestride.deploy.runtime import PolicyRuntime
+    from onestride.hardware.description import load_robot
+
+    if doctor.contract is None or not 0 < doctor.listen <= 600:
+        raise OneStrideError(f"expected a policy and to listen for up to 600 s, got {doctor.contract}, {doctor.listen}")
+    policy = PolicyRuntime(doctor.contract, contract=doctor.contract_file)
+    contract = policy.contract
+    if contract.robot is None:
+        raise OneStrideError(f"{doctor.contract} names no robot (actions as in its dataset): no robot can run it")
+    robot = load_robot(doctor.robot or contract.robot.id)
+    forward = ForwardKinematics.load(_model(doctor, contract.environment), robot)
+    heard = _listen(doctor, contract, robot)
+    return [
+        *judge_streams(contract, robot, heard),
+        *judge_commands(heard),
+        *judge_policy(policy, robot, forward, heard),
+    ]
+
+
+def _model(doctor: Doctor, environment: str | None) -> Path:
+    from onestride.hardware.scene import Scene, find_scene
+
+    if doctor.scene is not None:
+        return Scene.load(doctor.scene).model_path
+    if environment is None:
+        raise OneStrideError("the policy names no environment: expected --scene")
+    return find_scene(environment).model_path
+
+
+def _listen(doctor: Doctor, contract: Any, robot: RobotDescription) -> Heard:
+    listening = "onestride_controller.listening"
+    with load(f"{listening}:listening_node", "ros")(doctor.namespace) as node:
+        heard: Heard = load(f"{listening}:listen", "ros")(node, contract, robot, doctor.listen)
+    return heard
 
 
 def installed(distribution: str) -> str | None:
@@ -53,6 +145,22 @@ def installed(distribution: str) -> str | None:
         except PackageNotFoundError:
             continue
     return None
+
+
+def print_answers(title: str, answers: list[Answer]) -> None:
+    """A line for each answer."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, padding=(0, 1))
+    for _ in range(3):
+        table.add_column(overflow="fold")
+    for answer in answers:
+        table.add_row(MARKS[answer.level], f"[bold]{escape(answer.question)}[/]", escape(answer.detail))
+    console = Console()
+    console.print(f"\n[bold]{title}[/]")
+    console.print(table)
 
 
 def _print(found: dict[str, dict[str, str | None]]) -> None:

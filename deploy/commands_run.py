@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tyro
 
+from onestride.deploy.commands_real import RobotOptions, run_on_robot
+from onestride.deploy.commands_walk import WalkOptions, run_walks
 from onestride.deploy.contract import Contract
+from onestride.deploy.foreign import contract_argument
 from onestride.deploy.rooms import load
 from onestride.hardware.errors import OneStrideError
 from onestride.hardware.scene import STARTS_FILE, Scene, find_scene
@@ -18,6 +21,7 @@ from onestride.hardware.state import Array
 
 if TYPE_CHECKING:
     from onestride.deploy.controller import Controller
+    from onestride.hardware.description import RobotDescription
     from onestride.hardware.plant import Plant, Progress
 
 SIMULATED = "onestride_controller.simulated"
@@ -31,7 +35,9 @@ class Run:
     """
 
     policy: tyro.conf.Positional[Path]
-    """Exported policy file."""
+    """Exported policy file, or an ONNX file of another origin with `--contract`."""
+    contract: Path | None = None
+    """Contract file of a policy that onestride did not export, or the name of one that comes with onestride."""
     robot: str | None = None
     """Robot description, by id or YAML file; default the contract's."""
     scene: Path | None = None
@@ -50,18 +56,26 @@ class Run:
     """Folder for the processes' logs."""
     json: bool = False
     """Print JSON and nothing else on the standard output."""
+    robot_options: RobotOptions = field(default_factory=RobotOptions)
+    walk_options: WalkOptions = field(default_factory=WalkOptions)
 
     def __call__(self) -> int:
         """Run the episodes and print what came of them."""
         from onestride.deploy.runtime import load_contract
+        from onestride.hardware.description import load_robot
 
         if self.episodes < 1:
             raise OneStrideError(f"expected episodes >= 1, got {self.episodes}")
-        contract, _ = load_contract(self.policy)
+        contract, _ = load_contract(self.policy, self.contract)
         if contract.robot is None:
             raise OneStrideError(f"{self.policy} names no robot (actions as in its dataset): it cannot be run")
-        scene = Scene.load(self.scene) if self.scene else _scene_of(contract)
         robot = self.robot or contract.robot.id
+        described = load_robot(robot)
+        scene = Scene.load(self.scene) if self.scene else _scene_of(contract, described, self.walk_options.model)
+        if self.robot_options.wanted:
+            return run_on_robot(self, robot, scene)  # pyright: ignore[reportArgumentType] - this file by its other path
+        if described.base is not None:
+            return run_walks(self, described, scene)  # pyright: ignore[reportArgumentType] - likewise
         result = self._in_process(robot, scene) if self.no_ros else self._through_ros(robot, scene)
         _print(result, self.json)
         return 0
@@ -77,6 +91,7 @@ class Run:
             nfe=self.nfe,
             seed=self.seed,
             record=self.record,
+            parameters={"contract": contract_argument(self.contract)} if self.contract else {},
         )
         trials = load(f"{SIMULATED}:run_simulated", "ros")(run, _say)
         figures = {name: value for name, value in trials.figures.items() if name != "tick_ms_histogram"}
@@ -93,13 +108,13 @@ class Run:
 
         from onestride.deploy.controller import Controller
         from onestride.deploy.kinematics import ForwardKinematics
-        from onestride.deploy.runtime import InlineInference, PolicyRuntime
+        from onestride.deploy.runtime import InlineInference, PolicyRuntime, runtime_identity
         from onestride.deploy.simulation import simulate_episode
         from onestride.hardware.description import load_robot
         from onestride.hardware.plant import Plant
 
         robot = load_robot(robot_name)
-        policy, plant = PolicyRuntime(self.policy, nfe=self.nfe), Plant(scene, robot)
+        policy, plant = PolicyRuntime(self.policy, contract=self.contract, nfe=self.nfe), Plant(scene, robot)
         forward = ForwardKinematics.load(scene.model_path, robot)
         controller = Controller(policy.contract, robot, forward, InlineInference(policy))
         if self.record is None:
@@ -108,7 +123,8 @@ class Run:
         else:
             from onestride.deploy.simulation_recording import SimulatedRecording
 
-            with closing(SimulatedRecording(controller, policy.sha256, self.record)) as recording:
+            inferred = {"nfe": policy.nfe, "runtime": runtime_identity(policy.provider)}
+            with closing(SimulatedRecording(controller, policy.sha256, self.record, **inferred)) as recording:
                 episodes = self._simulated(recording.episode, controller, plant, scene)
                 journal = {"journal": recording.journal}
         return {
@@ -134,10 +150,12 @@ class Run:
         return episodes
 
 
-def _scene_of(contract: Contract) -> Scene:
-    """The scene of the policy's environment, exported now if the environment is installed."""
-    if contract.environment is None:
-        raise OneStrideError("the policy names no environment: expected --scene")
+def _scene_of(contract: Contract, robot: RobotDescription, model: Path | None) -> Scene:
+    """The scene of the policy's environment, exported now if it is installed; without one, or on legs, a floor."""
+    if contract.environment in (None, f"robot/{robot.id}") or model is not None or robot.base is not None:
+        from onestride.hardware.models import robot_scene
+
+        return robot_scene(robot, model)
     try:
         scene = find_scene(contract.environment)
         if (scene.folder / STARTS_FILE).is_file():

@@ -7,218 +7,43 @@ Nothing else carries joint orders, scales, units, rates or normalisation from tr
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Annotated, Literal
+from itertools import accumulate
+from typing import Literal
 
 from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError, model_validator
 
-from onestride.deploy.terms import ActionTerm, FrameSource, ImageTerm, IncrementKinematics, ObservationTerm
-from onestride.hardware.description import RobotDescription, SafeStop
+from onestride.deploy.contract_terms import (
+    DatasetTerms,
+    ExecutionTerms,
+    ExportTerms,
+    GraphTerms,
+    LipschitzTerms,
+    MonitorTerms,
+    Names,
+    PolicyTerms,
+    RobotTerms,
+)
+from onestride.deploy.sources import JOINTS, BaseVelocitySource, FrameSource, LastActionSource, Stream
+from onestride.deploy.terms import ActionTerm, ImageTerm, IncrementKinematics, ObservationTerm
+from onestride.hardware.description import RobotDescription
 from onestride.hardware.errors import OneStrideError
-from onestride.hardware.model import Model, Positive, explain
-from onestride.hardware.safety.chain import FilterTerms
+from onestride.hardware.model import Model, explain
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Contract",
+    "DatasetTerms",
+    "ExecutionTerms",
+    "ExportTerms",
+    "GraphTerms",
+    "LipschitzTerms",
+    "MonitorTerms",
+    "PolicyTerms",
+    "RobotTerms",
+    "parse_contract",
+]
 
 SCHEMA_VERSION = 1
-
-Floats = tuple[float, ...]
-Names = tuple[str, ...]
-
-
-class MonitorTerms(Model):
-    """A number that the graph computes beside the chunk, to be watched.
-
-    Attributes:
-        name: of the graph's output, of shape (1,).
-        meaning: in words.
-        threshold: above it the policy no longer holds what it was trained to hold.
-    """
-
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
-    meaning: str
-    threshold: Annotated[float, Field(allow_inf_nan=False)]
-
-
-class LipschitzTerms(Model):
-    """How far a chunk moves with the observation, in l2, both normalised as in the graph; the noise is held.
-
-    Attributes:
-        nfe: network evaluations of the output that is meant.
-        seen: largest singular value of the Jacobian at any of `samples` observations: the constant is at least this.
-        samples: of the data, or drawn from its ranges where it was not at hand.
-        bound: product of the layers' spectral norms: the constant is at most this, everywhere; mostly far from it.
-    """
-
-    nfe: int = Field(ge=1)
-    seen: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    samples: int = Field(ge=1)
-    bound: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-class PolicyTerms(Model):
-    """Which policy this is.
-
-    Attributes:
-        name: for people.
-        algorithm: the agent that learnt it, as `onestride train` names it.
-        nfe: network evaluations per action that the file offers, each an output of the graph.
-        candidates: chunks N that are drawn and ranked at each inference; the graph's noise is (N, h, Da).
-        seed: training seed.
-        steps: gradient steps taken.
-        config: the agent's settings.
-        commit: git commit of the training code; None outside a checkout.
-        monitors: further outputs of the graph, to be watched.
-        lipschitz: how strongly the policy follows its observation; None where it was not measured.
-    """
-
-    name: str
-    algorithm: str
-    nfe: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
-    seed: int
-    steps: int = Field(ge=0)
-    config: dict[str, object]
-    commit: str | None = None
-    candidates: int = Field(default=1, ge=1)
-    monitors: tuple[MonitorTerms, ...] = ()
-    lipschitz: LipschitzTerms | None = None
-
-
-class RobotTerms(Model):
-    """The robot the policy was trained for; the runtime compares it with the robot it finds.
-
-    Attributes:
-        id: robot description.
-        joints: joint names in the order of every joint array.
-        position: limits per joint [rad].
-        velocity: largest speed per joint [rad/s]; None where the drive limits its own.
-        stiffness: of the joint controllers [Nm/rad].
-        damping: of the joint controllers [Nm s/rad].
-        default: default pose [rad].
-        safe_stop: what happens when control is lost.
-        acceleration: largest change of speed per joint [rad/s^2]; None for a joint without that limit.
-        jerk: largest change of acceleration per joint [rad/s^3]; None for a joint without that limit.
-        safety: the chain of filters that its commands go through.
-
-    Contracts written before the last three were recorded have None there, which agrees with every robot.
-    """
-
-    id: str
-    joints: Names
-    position: tuple[tuple[float, float], ...]
-    velocity: tuple[float | None, ...]
-    stiffness: Floats
-    damping: Floats
-    default: Floats
-    safe_stop: SafeStop
-    acceleration: tuple[float | None, ...] | None = None
-    jerk: tuple[float | None, ...] | None = None
-    safety: tuple[FilterTerms, ...] | None = None
-
-    @model_validator(mode="after")
-    def _one_value_per_joint(self) -> RobotTerms:
-        if len(set(self.joints)) != len(self.joints):
-            raise ValueError(f"joints: expected every joint once, got {self.joints}")
-        for name in ("position", "velocity", "stiffness", "damping", "default", "acceleration", "jerk"):
-            values = getattr(self, name)
-            if values is not None and len(values) != len(self.joints):
-                raise ValueError(f"{name}: expected {len(self.joints)} values, one per joint, got {len(values)}")
-        return self
-
-    @classmethod
-    def of(cls, robot: RobotDescription) -> RobotTerms:
-        """The terms a robot description implies."""
-        joints = robot.joints
-        return cls(
-            id=robot.id,
-            joints=robot.joint_names,
-            position=tuple(joint.position for joint in joints),
-            velocity=tuple(joint.velocity for joint in joints),
-            stiffness=tuple(joint.stiffness for joint in joints),
-            damping=tuple(joint.damping for joint in joints),
-            default=tuple(joint.default for joint in joints),
-            safe_stop=robot.safe_stop,
-            acceleration=tuple(joint.acceleration for joint in joints),
-            jerk=tuple(joint.jerk for joint in joints),
-            safety=robot.safety,
-        )
-
-
-class ExecutionTerms(Model):
-    """How the policy's actions become commands.
-
-    Attributes:
-        control_rate: commands per second [Hz]; None without a robot.
-        policy_rate: actions per second [Hz].
-        horizon: actions in a predicted chunk.
-        n_action_steps: actions executed before the next inference.
-        interpolation: how a joint target is reached within a policy step: `linear` from the one before, or
-            `hold` at once.
-    """
-
-    control_rate: Positive | None
-    policy_rate: Positive
-    horizon: int = Field(ge=1)
-    n_action_steps: int = Field(ge=1)
-    interpolation: Literal["linear", "hold"] = "linear"
-
-    @model_validator(mode="after")
-    def _steps_within_horizon(self) -> ExecutionTerms:
-        if self.n_action_steps > self.horizon:
-            raise ValueError(f"expected n_action_steps <= horizon {self.horizon}, got {self.n_action_steps}")
-        ticks = (self.control_rate or self.policy_rate) / self.policy_rate
-        if round(ticks) < 1 or abs(ticks - round(ticks)) > 1e-6 * ticks:
-            raise ValueError(
-                f"expected control_rate to be a whole multiple of policy_rate, "
-                f"got {self.control_rate} and {self.policy_rate}"
-            )
-        return self
-
-    @property
-    def ticks_per_step(self) -> int:
-        """Control ticks in one policy step."""
-        return round((self.control_rate or self.policy_rate) / self.policy_rate)
-
-
-class DatasetTerms(Model):
-    """The data the policy learnt from.
-
-    Attributes:
-        id: the store's content hash.
-        statistics: fingerprint of the statistics that the normaliser in the graph was made from.
-        episodes: how many; 0 where nothing was learnt, as under a person's hands.
-        steps: how many.
-        observation_names: one per element of one observation step.
-        observation_units: likewise.
-        action_names: one per element of an action.
-        minimum: per observation element, for the envelope check.
-        maximum: per observation element.
-    """
-
-    id: str
-    statistics: str
-    episodes: int = Field(ge=0)
-    steps: int = Field(ge=0)
-    observation_names: Names
-    observation_units: Names
-    action_names: Names
-    minimum: Floats
-    maximum: Floats
-
-
-class ExportTerms(Model):
-    """What `onestride export` adds.
-
-    Attributes:
-        onestride: version that exported.
-        torch: version that exported.
-        opset: ONNX operator set.
-        parity: largest difference to torch, relative to actions beyond 1, over `parity_samples` observations.
-        parity_samples: how many were compared, half random and half from the dataset.
-    """
-
-    onestride: str
-    torch: str
-    opset: int
-    parity: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    parity_samples: int
 
 
 class Contract(Model):
@@ -230,7 +55,9 @@ class Contract(Model):
         environment: where it was trained, if anywhere that can be named.
         environment_settings: what that environment is made with, where its usual settings are not meant.
         robot: the robot it was trained for; None if actions are named as in the dataset only.
-        history: observation steps the policy sees, oldest first (step-major).
+        history: observation steps the policy sees, oldest first.
+        history_order: `step_major` gives one whole step after the other, `term_major` every step of the first term,
+            then every step of the second, and so on.
         observations: terms of one observation step, in order.
         images: pictures the policy sees beside it, of as many steps.
         actions: terms of one action, in order.
@@ -238,6 +65,7 @@ class Contract(Model):
         execution: rates and chunks.
         dataset: what it learnt from.
         export: filled in by export; None in a draft.
+        graph: what stands in for export's own conventions where another program wrote the graph.
     """
 
     schema_version: Literal[1]
@@ -246,6 +74,7 @@ class Contract(Model):
     environment_settings: dict[str, JsonValue] | None = None
     robot: RobotTerms | None
     history: int = Field(ge=1)
+    history_order: Literal["step_major", "term_major"] = "step_major"
     observations: tuple[ObservationTerm, ...] = Field(min_length=1)
     images: tuple[ImageTerm, ...] = ()
     actions: tuple[ActionTerm, ...] = Field(min_length=1)
@@ -253,6 +82,7 @@ class Contract(Model):
     execution: ExecutionTerms
     dataset: DatasetTerms
     export: ExportTerms | None = None
+    graph: GraphTerms | None = None
 
     @property
     def noise_shape(self) -> tuple[int, int, int]:
@@ -260,13 +90,15 @@ class Contract(Model):
         return self.policy.candidates, self.execution.horizon, self.action_size
 
     @property
-    def chunk_shape(self) -> tuple[int, int, int]:
-        """Of each output of the graph, (1, h, Da)."""
-        return 1, self.execution.horizon, self.action_size
+    def chunk_shape(self) -> tuple[int, ...]:
+        """Of each output of the graph that is a chunk: (1, h, Da), or (1, Da) of a graph that is not ours."""
+        return (1, self.action_size) if self.graph else (1, self.execution.horizon, self.action_size)
 
     @property
     def inputs(self) -> dict[str, tuple[int, ...]]:
         """Inputs of the graph, in order, and their shapes; pictures are uint8, the others float32."""
+        if self.graph is not None:
+            return {self.graph.input: (1, self.history * self.observation_size)}
         images = {term.input_name: (1, self.history, *term.shape) for term in self.images}
         return {"observation": (1, self.history * self.observation_size), "noise": self.noise_shape, **images}
 
@@ -299,6 +131,46 @@ class Contract(Model):
         """One name per element of an action."""
         return tuple(name for term in self.actions for name in term.element_names)
 
+    @cached_property
+    def flat_order(self) -> list[int]:
+        """For each element of an observation as the policy sees it, its place in one that is step-major (To * Do,)."""
+        whole = range(self.history * self.observation_size)
+        if self.history_order == "step_major":
+            return list(whole)
+        ends = accumulate(term.size for term in self.observations)
+        places = [range(end - term.size, end) for end, term in zip(ends, self.observations, strict=True)]
+        return [start + index for place in places for start in whole[:: self.observation_size] for index in place]
+
+    @cached_property
+    def newest_step(self) -> list[int]:
+        """Where the newest step (Do,) stands in an observation as the policy sees it (To * Do,)."""
+        at = {step_major: flat for flat, step_major in enumerate(self.flat_order)}
+        first = (self.history - 1) * self.observation_size
+        return [at[first + index] for index in range(self.observation_size)]
+
+    @cached_property
+    def ranges(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Lowest and highest observation of the data, as the policy sees it (To * Do,).
+
+        Where nothing is known of the data, -1 and 1: of the size that networks are fed, and no promise.
+        """
+        size = self.observation_size
+        low, high = self.dataset.minimum, self.dataset.maximum
+        if not self.dataset.known:
+            low, high = (-1.0,) * size, (1.0,) * size
+        return tuple(low[at % size] for at in self.flat_order), tuple(high[at % size] for at in self.flat_order)
+
+    @cached_property
+    def streams(self) -> tuple[Stream, ...]:
+        """What has to be heard to observe and to act, each once; always the joints, and first."""
+        return tuple(dict.fromkeys((JOINTS, *(stream for term in self.observations for stream in term.source.streams))))
+
+    @property
+    def needs_estimator(self) -> bool:
+        """Whether the policy observes the base's velocity as the controller estimates it."""
+        sources = [term.source for term in self.observations]
+        return any(isinstance(source, BaseVelocitySource) and source.origin == "estimator" for source in sources)
+
     @model_validator(mode="after")
     def _terms_agree(self) -> Contract:
         _same("observation element", self.observation_names, self.dataset.observation_names)
@@ -316,7 +188,29 @@ class Contract(Model):
         self._one_action_per_joint()
         _each_once("image", tuple(term.name for term in self.images))
         _each_once("monitor", tuple(monitor.name for monitor in self.policy.monitors))
+        self._last_action_is_whole()
         return self
+
+    @model_validator(mode="after")
+    def _graph_or_export(self) -> Contract:
+        """Another program's graph takes and gives one thing; the contract of our own says all of the robot."""
+        if self.graph is None:
+            missing = [name for name in ("position", "velocity", "safe_stop") if getattr(self.robot, name, 0) is None]
+            if missing:
+                raise ValueError(f"robot.{missing[0]}: Field required")
+            return self
+        plain = self.policy.nfe == (1,) and self.policy.candidates == 1 and not self.policy.monitors
+        if not plain or self.images or self.execution.horizon != 1 or self.export is not None:
+            raise ValueError(
+                "graph: expected nfe [1], horizon 1, one candidate, no monitors, images or export terms with a graph "
+                "that onestride did not export"
+            )
+        return self
+
+    def _last_action_is_whole(self) -> None:
+        for term in self.observations:
+            if isinstance(term.source, LastActionSource):
+                _same(f"{term.name}: action element", term.source.names, self.action_names, "contract")
 
     def _joints_exist(self, known: set[str]) -> None:
         named = [(term.name, term.joints) for term in self._terms]
@@ -363,12 +257,12 @@ def _each_once(what: str, names: Names) -> None:
         raise ValueError(f"{what}s: expected each name once, got more for {', '.join(twice)}")
 
 
-def _same(what: str, terms: Names, dataset: Names) -> None:
-    if len(terms) != len(dataset):
-        raise ValueError(f"{what}s: the terms give {len(terms)}, the dataset has {len(dataset)}")
-    for index, (ours, theirs) in enumerate(zip(terms, dataset, strict=True)):
+def _same(what: str, terms: Names, others: Names, owner: str = "dataset") -> None:
+    if len(terms) != len(others):
+        raise ValueError(f"{what}s: the terms give {len(terms)}, the {owner} has {len(others)}")
+    for index, (ours, theirs) in enumerate(zip(terms, others, strict=True)):
         if ours != theirs:
-            raise ValueError(f"{what} {index}: the terms give {ours!r}, the dataset has {theirs!r}")
+            raise ValueError(f"{what} {index}: the terms give {ours!r}, the {owner} has {theirs!r}")
 
 
 def parse_contract(text: str | bytes, source: str) -> Contract:

@@ -14,14 +14,16 @@ from typing import Protocol
 import numpy as np
 
 from onestride.deploy.actions import ActionMapper
+from onestride.deploy.activation import first_command, refuse_pose
 from onestride.deploy.chunks import ChunkExecutor, Interpolator
 from onestride.deploy.contract import Contract
+from onestride.deploy.estimator import BaseVelocityEstimator
 from onestride.deploy.kinematics import ForwardKinematics
 from onestride.deploy.observe import Observer
 from onestride.deploy.runtime import Prediction
 from onestride.deploy.safety.build import build_chain
 from onestride.deploy.safety.chain import Chain
-from onestride.deploy.safety.stop import DecelerateAndHold
+from onestride.deploy.safety.stop import DecelerateAndHold, safe_stop
 from onestride.deploy.safety.types import Certified, ControlState
 from onestride.hardware.description import RobotDescription
 from onestride.hardware.errors import OneStrideError
@@ -29,10 +31,6 @@ from onestride.hardware.state import Array, Measurement
 
 #: Share of a control period for which a tick may wait for a chunk that is being computed.
 PATIENCE = 0.2
-
-
-#: How far outside its limits a joint may be measured at activation [rad]: the first command takes it back inside.
-TOLERANCE = 0.05
 
 
 class Inference(Protocol):
@@ -87,6 +85,7 @@ class Tick:
         reason: why the mode is FAULT.
         actor: who acts; None without a person at the controls.
         policy_action: the policy's action of the running step (Da,), whoever acts, in the tick that learns of it.
+        damping: the robot shall be damped: no stiffness, whatever `command` says.
     """
 
     mode: Mode
@@ -98,6 +97,7 @@ class Tick:
     reason: str = ""
     actor: Actor | None = None
     policy_action: Array | None = None
+    damping: bool = False
 
 
 class Controller:
@@ -109,7 +109,10 @@ class Controller:
         forward: its kinematics.
         inference: where chunks come from.
         chain: filters; default those that the robot declares.
-        soft_start: time over which the speed limits open after activation [s].
+        soft_start: time over which the speed limits open after activation [s]; drives that take impedance have no
+            such limits: over this time, their targets go from where they are to what the policy wants.
+        chunk_blend: policy steps before the end of a chunk at which the next is asked for, and over which it is gone
+            over to; 0 asks at the end and changes at once.
 
     Raises:
         OneStrideError: the contract is for another robot, or a rate is not offered.
@@ -124,14 +127,17 @@ class Controller:
         *,
         chain: Chain | None = None,
         soft_start: float = 0.2,
+        chunk_blend: int = 0,
     ) -> None:
         self.contract, self.robot = contract, robot
         self.period = 1.0 / _accepted_rate(contract, robot)
-        self.observer = Observer(contract, forward)
+        self.estimator = BaseVelocityEstimator(robot, forward) if contract.needs_estimator else None
+        self.observer = Observer(contract, forward, self.estimator)
         self.chain = chain or build_chain(contract, robot, forward)
         self._inference, self._mapper = inference, ActionMapper(contract, forward)
-        self._executor, self._interpolator = ChunkExecutor(contract.execution), Interpolator(contract.execution)
-        self._stop, self._soft_start = DecelerateAndHold(robot, self.period), soft_start
+        self._executor = ChunkExecutor(contract.execution, chunk_blend)
+        self._interpolator = Interpolator(contract.execution)
+        self._stop, self._soft_start = safe_stop(robot, self.period), soft_start
         self._halt, self._halting = DecelerateAndHold(robot, self.period, hard=True), False
         self._ticks_per_step = contract.execution.ticks_per_step
         self.mode, self.reason = Mode.IDLE, ""
@@ -155,31 +161,28 @@ class Controller:
         missing = self.observer.missing_sources(measurement)
         if missing:
             raise OneStrideError(f"no live source for: {', '.join(missing)}")
-        joints, shape = len(self.robot.joints), np.shape(measurement.position)
-        if shape != (joints,):
-            raise OneStrideError(f"cannot activate: expected {joints} measured positions, got shape {shape}")
-        start = np.clip(measurement.position, *self.robot.position_limits)
+        start = first_command(self.robot, measurement)
         state = ControlState(now, self.period, measurement, start)
         self.chain.begin(state)
         certified = self.chain.certify(state, start)
         if not certified.feasible:
             raise OneStrideError(f"cannot activate: {certified.reason}")
-        beyond = np.abs(measurement.position - start)
-        if beyond.max() > TOLERANCE:
-            joint = self.robot.joint_names[int(beyond.argmax())]
-            raise OneStrideError(f"cannot activate: {joint} is measured {beyond.max():.3f} rad outside its limits")
+        refuse_pose(self.robot, measurement)
         self._begin(now, start, seed)
 
     def _begin(self, now: float, start: Array, seed: int | None) -> None:
         self.observer.reset()
+        if self.estimator is not None:
+            self.estimator.reset()
         self._executor.reset()
         self._inference.reset(seed)
         self.chain.counters.clear()
         self._sent, self._velocity, self._acceleration = start, np.zeros_like(start), np.zeros_like(start)
         self._interpolator.hold(start)
-        self._halting = False
+        self._start, self._halting = start, False
         self._ticks, self._activated = 0, now
         self._due_since: float | None = None
+        self._requested = False
         self._inferences, self._monitored = 0, dict[str, float]()
         self.mode, self.reason = Mode.ACTIVE, ""
 
@@ -229,6 +232,8 @@ class Controller:
         if error:
             return self._faulted(now, measurement, error)
         try:
+            if self.estimator is not None:
+                self.estimator.update(measurement, self.period)
             return self._following(now, measurement)
         except OneStrideError as error:
             return self._faulted(now, measurement, str(error))
@@ -239,7 +244,8 @@ class Controller:
         error, observation, action = self._policy_step(now, measurement)
         if error:
             return self._faulted(now, measurement, error)
-        nominal, state = self._nominal(), self._state(now, measurement, observation)
+        state = self._state(now, measurement, observation)
+        nominal = self._blended(self._nominal(), state.speed_scale)
         certified = self.chain.certify(state, nominal)
         if not certified.feasible:
             return self._faulted(now, measurement, certified.reason)
@@ -261,6 +267,12 @@ class Controller:
         if self._halting:
             self._interpolator.hold(self._halt.next())
         return self._interpolator.nominal()
+
+    def _blended(self, nominal: Array, share: float) -> Array:
+        """For drives that take impedance: on the way from the first command to `nominal` (n,) in the soft start."""
+        if share == 1.0 or self.robot.command_mode != "impedance":
+            return nominal
+        return self._start + share * (nominal - self._start)
 
     def _state(self, now: float, measurement: Measurement, observation: Array | None = None) -> ControlState:
         waiting = 0.0 if self._due_since is None else now - self._due_since
@@ -290,25 +302,31 @@ class Controller:
             observation = self.observer.build(measurement)
             if not np.isfinite(observation).all():
                 return f"observation is not finite: {self._not_finite(observation)}", None, None
-        if self._executor.empty:
-            if observation is not None:
-                self._due_since = now
-                self._inference.request(observation, self._executor.consumed)
-            error = self._take_chunk()
-            if error or self._executor.empty:
-                return error, observation, None
+        error = self._renew_chunk(now, observation)
+        if error or self._executor.empty:
+            return error, observation, None
         action = self._executor.next()
         if not np.isfinite(action).all():
             return "policy action is not finite", observation, action
         self._aim(self._mapper.target(measurement, action, self._sent))
+        self.observer.acted(action)
         self._ticks = self._ticks_per_step - 1
         return "", observation, action
 
+    def _renew_chunk(self, now: float, observation: Array | None) -> str:
+        """Ask for the next chunk when it is due, and take it when it has come; an error, if there is one."""
+        if self._executor.due and not self._requested and observation is not None:
+            self._inference.request(observation, self._executor.consumed)
+            self._requested = True
+        if self._executor.empty and self._due_since is None:
+            self._due_since = now
+        return self._take_chunk() if self._requested else ""
+
     def _take_chunk(self) -> str:
-        prediction = self._inference.poll(PATIENCE * self.period)
+        prediction = self._inference.poll(PATIENCE * self.period if self._executor.empty else 0.0)
         if prediction is None:
             return ""
-        self._due_since = None
+        self._due_since, self._requested = None, False
         if prediction.chunk is None:
             return f"inference failed: {prediction.error}"
         expected = (self.contract.execution.horizon, self.contract.action_size)
@@ -320,8 +338,8 @@ class Controller:
         return ""
 
     def _not_finite(self, observation: Array) -> str:
-        names = self.contract.observation_names
-        return names[int(np.argmin(np.isfinite(observation))) % len(names)]
+        names, order = self.contract.observation_names, self.contract.flat_order
+        return names[order[int(np.argmin(np.isfinite(observation)))] % len(names)]
 
     def _faulted(self, now: float, measurement: Measurement, reason: str) -> Tick:
         self.fault(reason)
@@ -334,7 +352,7 @@ class Controller:
         command = self._stop.next()
         self._keep_account(lambda: self.chain.sent(self._state(now, measurement), command))
         self._remember(command)
-        return Tick(self.mode, command, reason=self.reason)
+        return Tick(self.mode, command, reason=self.reason, damping=self._stop.damping)
 
     def _keep_account(self, tell: Callable[[], None]) -> str:
         """Tell the chain something; what went wrong, if anything, which keeps no command of a stop from going out."""

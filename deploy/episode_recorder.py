@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,12 @@ class EpisodeRecorder:
             OneStrideError: one is running, or the disk refuses.
         """
         if self._recorder is None:
-            about = {"policy_sha256": self.layout.policy_sha256, "policy": self.layout.contract.policy.name}
+            contract = json.loads(self.layout.contract.model_dump_json())
+            about = {
+                "policy_sha256": self.layout.policy_sha256,
+                "policy": self.layout.contract.policy.name,
+                "contract": contract,
+            }
             self._recorder = Recorder(self._folder, recorded_schema(self.layout), about=about, **self._options)
         episode = self._recorder.start({**self._origin(), **attributes, "success": False})
         self._steps, self._first, self._faulted = PolicySteps(), not ticking, False
@@ -59,7 +65,10 @@ class EpisodeRecorder:
         contract = self.layout.contract
         task = {"task": contract.environment} if contract.environment else {}
         operated = {"teleop": self.layout.operator} if self.layout.operator else {}
-        return {**task, **operated, "policy": contract.policy.name, "policy_sha256": self.layout.policy_sha256}
+        inferred = {"nfe": self.layout.nfe, "runtime": self.layout.runtime} if self.layout.nfe else {}
+        policy = {"policy": contract.policy.name, "policy_sha256": self.layout.policy_sha256}
+        varied = {"varied": self.layout.varied} if self.layout.varied else {}
+        return {**task, **operated, **inferred, **varied, **policy}
 
     def row(self, stream: str, values: Mapping[str, Any], stamp: int) -> None:
         """Record a row of a stream beside the ticks, measured at `stamp` [ns]."""

@@ -4,58 +4,84 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 
 from onestride.deploy.contract import Contract
 from onestride.deploy.kinematics import ForwardKinematics, yaw_of_matrix, yaw_of_quaternion
+from onestride.deploy.sources import COMMAND, JOINTS, ODOMETRY
 from onestride.deploy.terms import (
+    BaseVelocitySource,
     DatasetSource,
     FrameSource,
+    ImuSource,
     JointSource,
+    LastActionSource,
     ObjectSource,
     ObservationTerm,
     ScalarSource,
+    VelocityCommandSource,
 )
 from onestride.hardware.errors import OneStrideError, unknown
-from onestride.hardware.state import Array, Measurement
+from onestride.hardware.state import Array, Inertial, Measurement
 
 Reading = Callable[[Measurement], Array]
 
 
+class BaseVelocity(Protocol):
+    """Whatever knows the velocity of the base in its own frame; see `estimator.BaseVelocityEstimator`."""
+
+    def velocity(self, measurement: Measurement) -> Array:
+        """The base's linear velocity (3,) [m/s] in its own frame."""
+        ...
+
+
 class Observer:
-    """Turns measurements into observations and remembers the history the policy wants.
+    """Turns measurements into observations and remembers the history and the action that the policy wants.
+
+    Args:
+        contract: the terms.
+        forward: the robot's kinematics.
+        estimator: of the base's velocity; needed where a term asks for it.
 
     Raises:
         OneStrideError: a term has no live source, or names a joint or frame that the robot lacks.
     """
 
-    def __init__(self, contract: Contract, forward: ForwardKinematics) -> None:
-        self.contract, self._forward = contract, forward
+    def __init__(self, contract: Contract, forward: ForwardKinematics, estimator: BaseVelocity | None = None) -> None:
+        self.contract, self._forward, self._estimator = contract, forward, estimator
         self._parts: list[tuple[slice, Reading, ObservationTerm]] = []
         start = 0
         for term in contract.observations:
             self._parts.append((slice(start, start + term.size), self._reading(term), term))
             start += term.size
         self._history = np.zeros((contract.history, contract.observation_size))
-        self._empty = True
+        self._order = np.array(contract.flat_order)
+        self.reset()
 
     def reset(self) -> None:
-        """Forget the history; the next observation fills all of it."""
+        """Forget the history, which the next observation fills, and the last action, which becomes zero."""
         self._empty = True
+        self._last_action = np.zeros(self.contract.action_size)
+
+    def acted(self, action: Array) -> None:
+        """Remember the action (Da,) that the policy, or whoever stands in for it, has just given."""
+        self._last_action = np.array(action, dtype=np.float64)
 
     def build(self, measurement: Measurement) -> Array:
         """One more step.
 
         Returns:
-            The observation with its history (To * Do,), oldest step first.
+            The observation with its history (To * Do,), oldest step first, in the contract's order.
         """
         step = self.step(measurement)
         self._history[:-1] = self._history[1:]
         self._history[-1] = step
         if self._empty:
             self._history[:], self._empty = step, False
-        return self._history.ravel().copy()
+        flat: Array = self._history.ravel()[self._order]
+        return flat
 
     def step(self, measurement: Measurement) -> Array:
         """The observation (Do,) of one measurement, without history."""
@@ -65,11 +91,11 @@ class Observer:
         return observation
 
     def missing_sources(self, measurement: Measurement) -> list[str]:
-        """Objects and scalars that terms name and the measurement lacks."""
-        sources = [term.source for term in self.contract.observations]
-        objects = {source.object for source in sources if isinstance(source, ObjectSource)}
-        scalars = {source.scalar for source in sources if isinstance(source, ScalarSource)}
-        return sorted((objects - set(measurement.objects)) | (scalars - set(measurement.scalars)))
+        """Streams that terms cannot do without and the measurement lacks, by name."""
+        present = {JOINTS.name, *measurement.objects, *measurement.scalars, *measurement.vectors}
+        if measurement.imu is not None:
+            present.add("imu")
+        return sorted(stream.name for stream in self.contract.streams if stream.required and stream.name not in present)
 
     def _reading(self, term: ObservationTerm) -> Reading:
         source = term.source
@@ -82,8 +108,29 @@ class Observer:
             return partial(_object, source)
         if isinstance(source, ScalarSource):
             return partial(_scalar, source)
+        return self._base_reading(term)
+
+    def _base_reading(self, term: ObservationTerm) -> Reading:
+        """What only a robot with a floating base has, or a policy on it."""
+        source = term.source
+        if isinstance(source, ImuSource):
+            return partial(_inertial, source)
+        if isinstance(source, VelocityCommandSource):
+            return partial(_velocity_command, source)
+        if isinstance(source, LastActionSource):
+            return lambda _: self._last_action
+        if isinstance(source, BaseVelocitySource):
+            return partial(_vector, ODOMETRY.name) if source.origin == "odometry" else self._estimated(term)
         assert isinstance(source, DatasetSource)
         raise OneStrideError(f"observation {term.name} has no live source: it is known only as in its dataset")
+
+    def _estimated(self, term: ObservationTerm) -> Reading:
+        if self._estimator is None:
+            raise OneStrideError(
+                f"observation {term.name}: expected an estimator of the base's velocity, got none: "
+                "the robot has no floating base, or nobody handed one in"
+            )
+        return self._estimator.velocity
 
     def _frame(self, source: FrameSource, measurement: Measurement) -> Array:
         self._forward.place(measurement.position, measurement.velocity, source.delay)
@@ -113,6 +160,39 @@ def _scalar(source: ScalarSource, measurement: Measurement) -> Array:
     return np.array([measurement.scalars[source.scalar]])
 
 
+def _vector(name: str, measurement: Measurement) -> Array:
+    if name not in measurement.vectors:
+        raise unknown("vector reading", name, measurement.vectors)
+    return measurement.vectors[name]
+
+
+def _inertial(source: ImuSource, measurement: Measurement) -> Array:
+    imu = measurement.imu
+    if imu is None:
+        raise OneStrideError(f"expected an inertial sensor for {source.field}, the robot reports none")
+    if source.field == "gravity":
+        return gravity(imu)
+    return {
+        "angular_velocity": imu.angular_velocity,
+        "acceleration": imu.acceleration,
+        "quaternion": imu.orientation,
+    }[source.field]
+
+
+def gravity(imu: Inertial) -> Array:
+    """The direction in which things fall, in the base's frame: `-R_WBᵀ e_z` (3,), unit length."""
+    w, x, y, z = imu.orientation
+    return np.array([2 * (w * y - x * z), -2 * (y * z + w * x), 2 * (x * x + y * y) - 1])
+
+
+def _velocity_command(source: VelocityCommandSource, measurement: Measurement) -> Array:
+    """The command (3,) within its limits; zeros where none has come, or none for longer than its timeout."""
+    asked, heard = measurement.vectors.get(COMMAND.name), measurement.received.get(COMMAND.name)
+    if asked is None or heard is None or measurement.received.get(JOINTS.name, heard) - heard > source.timeout:
+        return np.zeros(3)
+    return np.clip(asked, source.low, source.high)
+
+
 def _quaternion(rotation: Array) -> Array:
     import mujoco
 
@@ -123,5 +203,5 @@ def _quaternion(rotation: Array) -> Array:
 
 def _scaled(term: ObservationTerm, reading: Array) -> Array:
     value = np.concatenate([np.cos(reading), np.sin(reading)]) if term.encoding == "cos_sin" else reading
-    value = (value - np.array(term.offset or (0.0,))) * term.scale
+    value = (value - np.array(term.offset or (0.0,))) * np.asarray(term.scale)
     return np.array(value if term.clip is None else np.clip(value, *term.clip))

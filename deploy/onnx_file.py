@@ -21,7 +21,7 @@ HASH_KEY = "onestride.sha256"
 _BLANK = b"0" * 64
 
 _GRAPH, _METADATA, _VARINT, _BYTES = 7, 14, 0, 2
-_NODE, _OUTPUT = 1, 12  # of a graph
+_NODE, _OUTPUT, _VALUE_INFO = 1, 12, 13  # of a graph
 _NODE_INPUT, _NODE_OUTPUT, _ATTRIBUTE, _SUBGRAPHS = 1, 2, 5, (6, 11)  # of a node, and of its attributes
 _FIXED = {1: 8, 5: 4}
 
@@ -73,8 +73,14 @@ def _fields(data: bytes) -> Iterator[_Field]:
         at = end
 
 
-def _encode(number: int, value: bytes) -> bytes:
+def encode_bytes(number: int, value: bytes) -> bytes:
+    """A field of a message that holds bytes, text or another message."""
     return _encode_varint(number << 3 | _BYTES) + _encode_varint(len(value)) + value
+
+
+def encode_number(number: int, value: int) -> bytes:
+    """A field of a message that holds a whole number, not negative."""
+    return _encode_varint(number << 3 | _VARINT) + _encode_varint(value)
 
 
 def _encode_varint(value: int) -> bytes:
@@ -131,7 +137,7 @@ def with_metadata(data: bytes, entries: dict[str, str]) -> bytes:
                 continue
         kept += data[field.start : field.end]
     for key, value in entries.items():
-        kept += _encode(_METADATA, _encode(1, key.encode()) + _encode(2, value.encode()))
+        kept += encode_bytes(_METADATA, encode_bytes(1, key.encode()) + encode_bytes(2, value.encode()))
     return bytes(kept)
 
 
@@ -154,7 +160,10 @@ def verify(data: bytes, source: str) -> str:
     """
     recorded = metadata(data, source).get(HASH_KEY)
     if recorded is None:
-        raise OneStrideError(f"{source}: carries no {HASH_KEY}: not exported by onestride, or truncated")
+        raise OneStrideError(
+            f"{source}: carries no {HASH_KEY}: not exported by onestride, or truncated; "
+            "a policy of another origin needs a contract file: --contract FILE"
+        )
     if len(recorded) != len(_BLANK) or data.count(recorded.encode()) != 1:
         raise OneStrideError(f"{source}: {HASH_KEY}: expected 64 hex digits, once, got {recorded!r}")
     computed = hashlib.sha256(data.replace(recorded.encode(), _BLANK)).hexdigest()
@@ -177,9 +186,27 @@ def with_output(data: bytes, *names: str) -> bytes:
     model = bytearray()
     for field in _fields(data):
         if field.number == _GRAPH:
-            model += _encode(_GRAPH, _graph_with_outputs(field.value, [name.encode() for name in names]))
+            model += encode_bytes(_GRAPH, _graph_with_outputs(field.value, [name.encode() for name in names]))
         else:
             model += data[field.start : field.end]
+    return bytes(model)
+
+
+def without_shapes(data: bytes) -> bytes:
+    """The model without the shapes that its exporter wrote beside values within the graph.
+
+    They are hints only, and wrong as soon as a weight is transposed. Inputs and outputs keep theirs.
+
+    Raises:
+        ValueError: the model is truncated.
+    """
+    model = bytearray()
+    for field in _fields(data):
+        if field.number != _GRAPH:
+            model += data[field.start : field.end]
+            continue
+        kept = (one for one in _fields(field.value) if one.number != _VALUE_INFO)
+        model += encode_bytes(_GRAPH, b"".join(field.value[one.start : one.end] for one in kept))
     return bytes(model)
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import platform
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onestride.deploy import onnx_file
-from onestride.deploy.contract import Contract, parse_contract
+from onestride.deploy.binding import Binding
+from onestride.deploy.contract import Contract
+from onestride.deploy.foreign import load_policy
+from onestride.deploy.graph import graph_problem
 from onestride.deploy.monitors import Reading
 from onestride.hardware.errors import OneStrideError, unknown
 from onestride.hardware.state import Array
@@ -21,6 +25,8 @@ from onestride.hardware.state import Array
 Float32 = NDArray[np.float32]
 Images = Mapping[str, NDArray[np.uint8]]
 """Name in the contract -> its picture at each observation step (To, H, W, C), whole."""
+Convert = Callable[[bytes], bytes]
+"""From one ONNX model to another with the same inputs and outputs."""
 
 
 def output_name(nfe: int) -> str:
@@ -30,12 +36,18 @@ def output_name(nfe: int) -> str:
 
 def output_shapes(contract: Contract) -> dict[str, tuple[int, ...]]:
     """The graph's outputs, in order: a chunk for each NFE, then a number for each monitor."""
+    if contract.graph is not None:
+        return {contract.graph.output: contract.chunk_shape}
     chunks = {output_name(nfe): contract.chunk_shape for nfe in contract.policy.nfe}
     return {**chunks, **{monitor.name: (1,) for monitor in contract.policy.monitors}}
 
 
-def load_contract(path: str | Path) -> tuple[Contract, str]:
+def load_contract(path: str | Path, contract: str | Path | None = None) -> tuple[Contract, str]:
     """Verify a policy file and read its contract, without loading its graph.
+
+    Args:
+        path: the ONNX file.
+        contract: a contract file, where the policy does not carry its own.
 
     Returns:
         The contract and the file's SHA-256.
@@ -43,15 +55,7 @@ def load_contract(path: str | Path) -> tuple[Contract, str]:
     Raises:
         OneStrideError: missing, damaged, without a contract, or with one that is refused.
     """
-    return _verified(onnx_file.read_file(path), str(path))
-
-
-def _verified(data: bytes, source: str) -> tuple[Contract, str]:
-    digest = onnx_file.verify(data, source)
-    entries = onnx_file.metadata(data, source)
-    if onnx_file.CONTRACT_KEY not in entries:
-        raise OneStrideError(f"{source}: carries no {onnx_file.CONTRACT_KEY}")
-    return parse_contract(entries[onnx_file.CONTRACT_KEY], source), digest
+    return load_policy(path, contract)[:2]
 
 
 def import_onnxruntime() -> Any:
@@ -69,14 +73,22 @@ def import_onnxruntime() -> Any:
     return onnxruntime
 
 
+def runtime_identity(provider: str) -> str:
+    """What the bits of an inference depend on beside the file: two runs under the same words give the same bits."""
+    return f"{platform.machine()}, onnxruntime {import_onnxruntime().__version__}, {provider}, numpy {np.__version__}"
+
+
 class PolicyRuntime:
     """A policy file ready to run.
 
     Args:
-        path: the exported file.
+        path: the ONNX file.
+        contract: a contract file, where the policy does not carry its own.
         nfe: network evaluations per action; default the contract's first.
         seed: of the noise generator.
         provider: onnxruntime execution provider; a missing one is an error, never a silent fall-back.
+        provider_options: what the provider is told, in its own words.
+        convert: what to make of the graph before it is loaded, such as one of lower precision.
 
     Attributes:
         contract: what the file promises.
@@ -91,27 +103,44 @@ class PolicyRuntime:
     """
 
     def __init__(
-        self, path: str | Path, *, nfe: int | None = None, seed: int = 0, provider: str = "CPUExecutionProvider"
+        self,
+        path: str | Path,
+        *,
+        contract: str | Path | None = None,
+        nfe: int | None = None,
+        seed: int = 0,
+        provider: str = "CPUExecutionProvider",
+        provider_options: Mapping[str, str] | None = None,
+        convert: Convert | None = None,
     ) -> None:
-        data = onnx_file.read_file(path)  # once: what is run is what was verified
-        self.contract, self.sha256 = _verified(data, str(path))
+        self.contract, self.sha256, data = load_policy(path, contract)
         self.nfe = self.contract.policy.nfe[0] if nfe is None else nfe
         if self.nfe not in self.contract.policy.nfe:
             raise unknown(f"NFE of {path}", self.nfe, self.contract.policy.nfe)
         monitors = self.contract.policy.monitors
-        self._outputs = [output_name(self.nfe), *(monitor.name for monitor in monitors)]
-        self._session = create_session(data, self._outputs[0], provider, str(path), *self._outputs[1:])
+        shapes, graph = output_shapes(self.contract), self.contract.graph
+        self._outputs = [graph.output if graph else output_name(self.nfe), *(monitor.name for monitor in monitors)]
+        output, *further = self._outputs
+        session = create_session(data, output, provider, str(path), *further, options=provider_options, convert=convert)
+        if problem := graph_problem(session, self.contract, shapes[output]):
+            raise OneStrideError(f"{path}: {problem}")
         self.readings: tuple[Reading, ...] = ()
-        self.provider: str = self._session.get_providers()[0]
+        self.provider: str = session.get_providers()[0]
         history = self.contract.history
         inputs = history * self.contract.observation_size
         self._observation: Float32 = np.zeros((1, inputs), np.float32)
         self._noise: Float32 = np.zeros(self.contract.noise_shape, np.float32)
         self._images = {term.name: np.zeros((1, history, *term.shape), np.uint8) for term in self.contract.images}
         pictures = {term.input_name: self._images[term.name] for term in self.contract.images}
-        self._feed: dict[str, Any] = {"observation": self._observation, "noise": self._noise, **pictures}
-        self.reset(seed)
-        self.first_call = self._warm_up(inputs)
+        feed: dict[str, NDArray[Any]] = {"observation": self._observation, "noise": self._noise, **pictures}
+        if graph is not None:
+            feed = {graph.input: self._observation}
+        try:
+            self._binding = Binding(session, provider, feed, {name: shapes[name] for name in self._outputs})
+            self.reset(seed)
+            self.first_call = self._warm_up(inputs)
+        except Exception as error:  # onnxruntime's own, which share no base class
+            raise OneStrideError(f"{path}: {provider}: the first inference fails: {error}") from None
 
     def _warm_up(self, inputs: int) -> float:
         """Make the first call, which allocates; how long it took [s]."""
@@ -134,28 +163,49 @@ class PolicyRuntime:
         Raises:
             OneStrideError: a picture is missing, or has another shape or dtype than the contract's.
         """
-        self._generator.standard_normal(out=self._noise, dtype=np.float32)
-        return self._run(observation, images)
+        self.copy_in(observation, images)
+        self.evaluate()
+        return self.copy_out()
 
     def predict(self, observation: Array, noise: Float32, images: Images | None = None) -> Float32:
         """The chunk (h, Da) for an observation (To * Do,) and given noise, shaped as :attr:`noise`; see `infer`."""
         self._noise[...] = noise
-        return self._run(observation, images)
+        self._fill(observation, images)
+        self.evaluate()
+        return self.copy_out()
+
+    def copy_in(self, observation: Array, images: Images | None = None) -> None:
+        """The first step of `infer`: draw the next noise, and bring all inputs to the device."""
+        if self.contract.graph is None:
+            self._generator.standard_normal(out=self._noise, dtype=np.float32)
+        self._fill(observation, images)
+
+    def evaluate(self) -> None:
+        """The second: run the graph."""
+        self._binding.evaluate()
+
+    def copy_out(self) -> Float32:
+        """The third: the chunk (h, Da), and the monitors' readings."""
+        chunks, *watched = self._binding.copy_out()
+        if watched:
+            pairs = zip(self.contract.policy.monitors, watched, strict=True)
+            self.readings = tuple(Reading(terms.name, float(value[0]), terms.threshold) for terms, value in pairs)
+        chunk: Float32 = chunks.reshape(self._noise.shape[1:])
+        return chunk
 
     @property
     def noise(self) -> Float32:
-        """The noise of the last call: (h, Da), or (N, h, Da) of a policy that ranks N > 1 candidates."""
+        """The noise of the last call: (h, Da), or (N, h, Da) of a policy that ranks N > 1 candidates.
+
+        Zeros where the graph takes none.
+        """
         return np.array(self._noise if len(self._noise) > 1 else self._noise[0])
 
-    def _run(self, observation: Array, images: Images | None) -> Float32:
+    def _fill(self, observation: Array, images: Images | None) -> None:
         self._observation[0] = observation
         if self._images:
             self._look(images or {})
-        chunks, *watched = self._session.run(self._outputs, self._feed)
-        pairs = zip(self.contract.policy.monitors, watched, strict=True)
-        self.readings = tuple(Reading(terms.name, float(value[0]), terms.threshold) for terms, value in pairs)
-        chunk: Float32 = chunks[0]
-        return chunk
+        self._binding.copy_in()
 
     def _look(self, images: Images) -> None:
         for name, held in self._images.items():
@@ -166,8 +216,18 @@ class PolicyRuntime:
             held[0] = image
 
 
-def create_session(data: bytes, output: str, provider: str, source: str, *further: str) -> Any:
+def create_session(
+    data: bytes,
+    output: str,
+    provider: str,
+    source: str,
+    *further: str,
+    options: Mapping[str, str] | None = None,
+    convert: Convert | None = None,
+) -> Any:
     """An onnxruntime session on one thread that computes `output`, the `further` ones, and nothing else.
+
+    The provider is given `options`, in its own words, and what `convert` makes of the graph.
 
     Raises:
         OneStrideError: the provider is missing or the graph is refused.
@@ -176,15 +236,17 @@ def create_session(data: bytes, output: str, provider: str, source: str, *furthe
     available = onnxruntime.get_available_providers()
     if provider not in available:
         raise unknown("onnxruntime provider on this machine", provider, available)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = 1
+    settings.inter_op_num_threads = 1
+    settings.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    settings.log_severity_level = 3
     try:
         pruned = onnx_file.with_output(data, output, *further)
-        session = onnxruntime.InferenceSession(pruned, options, providers=[provider])
+        session = onnxruntime.InferenceSession(
+            convert(pruned) if convert else pruned, settings, providers=[(provider, dict(options or {}))]
+        )
         used = session.get_providers()[0]
     except Exception as error:  # onnxruntime raises its own C++ exceptions, which share no base class
         raise OneStrideError(f"{source}: the graph is refused: {error}") from None
@@ -237,11 +299,31 @@ class InlineInference:
         """Nothing to free."""
 
 
-class ThreadedInference:
-    """Inference in its own thread, so that a slow policy cannot stop the control thread."""
+class Policy(Protocol):
+    """What gives chunks; see `PolicyRuntime` and `adaptive.AdaptivePolicy`."""
 
-    def __init__(self, policy: PolicyRuntime) -> None:
-        self.policy = policy
+    provider: str
+    readings: tuple[Reading, ...]
+
+    def infer(self, observation: Array) -> Float32:
+        """The chunk (h, Da) for an observation (To * Do,)."""
+        ...
+
+    def reset(self, seed: int) -> None:
+        """Start the noise sequence of `seed`."""
+        ...
+
+
+class ThreadedInference:
+    """Inference in its own thread, so that a slow policy cannot stop the control thread.
+
+    Args:
+        policy: to infer from.
+        begin: called by the thread before all else, such as to ask for its priority.
+    """
+
+    def __init__(self, policy: Policy, begin: Callable[[], None] = lambda: None) -> None:
+        self.policy, self._begin = policy, begin
         self._lock = threading.Lock()
         self._wanted, self._done = threading.Event(), threading.Event()
         self._request: tuple[Array, int] | None = None
@@ -286,6 +368,7 @@ class ThreadedInference:
         self._thread.join(timeout=2.0)
 
     def _work(self) -> None:
+        self._begin()
         while not self._closed:
             self._wanted.wait()
             self._wanted.clear()
@@ -304,7 +387,7 @@ class ThreadedInference:
                     self._done.set()
 
 
-def predicted(policy: PolicyRuntime, observation: Array, at: int) -> Prediction:
+def predicted(policy: Policy, observation: Array, at: int) -> Prediction:
     """One inference as a value: an exception becomes the prediction's error."""
     try:
         chunk = policy.infer(observation)

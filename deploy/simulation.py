@@ -2,52 +2,76 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from onestride.deploy.controller import Controller, Mode, Tick
-from onestride.hardware.plant import Plant, Progress
+from onestride.deploy.sources import COMMAND
+from onestride.hardware.plant import Plant, Progress, Robot
 from onestride.hardware.state import Measurement
+
+#: What somebody asks of a base at a simulated time [s]: vx, vy [m/s], wz [rad/s].
+VelocityCommand = Callable[[float], ArrayLike]
 
 
 def simulate_episode(
     controller: Controller,
     plant: Plant,
-    start: ArrayLike,
+    start: ArrayLike | None,
     seed: int,
     watch: Callable[[Tick, Measurement], None] | None = None,
+    *,
+    velocity: VelocityCommand | None = None,
+    duration: float = math.inf,
 ) -> Progress:
     """One episode from a full state (S,), until it is solved, its horizon has passed, or a fault stops it.
+
+    On legs, a scene of the robot alone asks for nothing that could be solved; `velocity` says where to walk.
 
     Args:
         controller: idle or holding; deactivated at the end.
         plant: the simulated robot.
-        start: as `Plant.reset` takes it.
+        start: as `Plant.reset` takes it; None is the model's default pose.
         seed: of the policy's noise.
         watch: called with every tick and the measurement it saw.
+        velocity: the velocity command at every time, for robots on legs.
+        duration: the longest simulated time [s], where the scene's horizon allows it.
 
     Raises:
         OneStrideError: the controller refuses to activate.
     """
-    measurement, ticks, steps = _at(plant.reset(start), 0.0), 0, 0
+
+    def received(measurement: Measurement, now: float) -> Measurement:
+        """The measurement as of simulated time `now` [s], and what is asked then."""
+        times = dict.fromkeys(measurement.received, now - plant.age)
+        if velocity is None:
+            return replace(measurement, received=times)
+        vectors = {**measurement.vectors, COMMAND.name: np.asarray(velocity(now), dtype=np.float64)}
+        return replace(measurement, received={**times, COMMAND.name: now}, vectors=vectors)
+
+    measurement, ticks, steps = received(plant.reset(start), 0.0), 0, 0
     controller.activate(0.0, measurement, seed)
-    while not plant.progress.over and controller.mode is Mode.ACTIVE:
+    while not plant.progress.over and plant.progress.time < duration and controller.mode is Mode.ACTIVE:
         tick = controller.tick(ticks * controller.period, measurement)
         if watch:
             watch(tick, measurement)
-        if tick.command is not None:
-            plant.command(tick.command)
+        send(plant, tick)
         ticks += 1
         due = round(ticks * controller.period / plant.scene.physics_timestep)
         plant.step(due - steps)
         steps = due
-        measurement = _at(plant.read(), ticks * controller.period)
+        measurement = received(plant.read(), ticks * controller.period)
     controller.deactivate()
     return plant.progress
 
 
-def _at(measurement: Measurement, now: float) -> Measurement:
-    """The measurement, received at simulated time `now` [s]."""
-    return replace(measurement, received=dict.fromkeys(measurement.received, now))
+def send(robot: Robot, tick: Tick) -> None:
+    """Send what a tick decided."""
+    if tick.damping:
+        robot.damp()
+    elif tick.command is not None:
+        robot.command(tick.command)

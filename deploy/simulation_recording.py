@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,12 +27,13 @@ class SimulatedRecording:
     Args:
         controller: whose ticks are recorded.
         policy_sha256: of its policy's file.
+        inferred: `nfe` and `runtime` of `TickLayout`, where they are known.
         folder: takes the journal.
     """
 
-    def __init__(self, controller: Controller, policy_sha256: str, folder: Path) -> None:
+    def __init__(self, controller: Controller, policy_sha256: str, folder: Path, **inferred: Any) -> None:
         self._controller = controller
-        self._layout = TickLayout.of(controller, policy_sha256)
+        self._layout = TickLayout.of(controller, policy_sha256, **inferred)
         self._recorder = EpisodeRecorder(self._layout, folder)
         self._objects, self._scalars = observed(controller.contract)
         self._places = [(command_stream(group.topic), group.joints) for group in controller.robot.commands]

@@ -1,4 +1,4 @@
-"""The terms of a contract: where each observation element comes from and what each action element does."""
+"""The terms of a contract: what is made of each reading, and what each action element does."""
 
 from __future__ import annotations
 
@@ -8,111 +8,45 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from onestride.deploy.sources import (
+    WXYZ,
+    XYZ,
+    BaseVelocitySource,
+    DatasetSource,
+    FrameSource,
+    ImuSource,
+    JointSource,
+    LastActionSource,
+    Names,
+    ObjectSource,
+    ScalarSource,
+    Source,
+    Stream,
+    VelocityCommandSource,
+)
 from onestride.hardware.model import Interval, Model, Positive
 from onestride.hardware.units import Unit
 
-Names = tuple[str, ...]
-XYZ = ("x", "y", "z")
-WXYZ = ("w", "x", "y", "z")
-
-_UNIT_OF: dict[str, Unit] = {"position": "m", "quaternion": "1", "yaw": "rad"}
-_PARTS_OF: dict[str, Names] = {"position": XYZ, "quaternion": WXYZ, "yaw": ("yaw",)}
-
-
-class JointSource(Model):
-    """Measured positions or velocities of named joints."""
-
-    kind: Literal["joint"] = "joint"
-    field: Literal["position", "velocity"]
-    joints: Names = Field(min_length=1)
-
-    @property
-    def unit(self) -> Unit:
-        """Unit of the reading."""
-        return "rad" if self.field == "position" else "rad/s"
-
-    @property
-    def parts(self) -> Names:
-        """One name per element of the reading."""
-        return self.joints
-
-
-class FrameSource(Model):
-    """Pose of a named frame of the robot in the world, by forward kinematics of the measured joints.
-
-    Attributes:
-        delay: how much older than the joint reading the pose is [s]; the joints are taken back by
-            `delay * velocity`. OGBench computes sites before its last physics integration, one step earlier.
-    """
-
-    kind: Literal["frame"] = "frame"
-    field: Literal["position", "quaternion", "yaw"]
-    frame: str
-    delay: Annotated[float, Field(ge=0)] = 0.0
-
-    @property
-    def unit(self) -> Unit:
-        """Unit of the reading."""
-        return _UNIT_OF[self.field]
-
-    @property
-    def parts(self) -> Names:
-        """One name per element of the reading."""
-        return _PARTS_OF[self.field]
-
-
-class ObjectSource(Model):
-    """Pose of a tracked object in the world; quaternions are wxyz."""
-
-    kind: Literal["object"] = "object"
-    field: Literal["position", "quaternion", "yaw"]
-    object: str
-
-    @property
-    def unit(self) -> Unit:
-        """Unit of the reading."""
-        return _UNIT_OF[self.field]
-
-    @property
-    def parts(self) -> Names:
-        """One name per element of the reading."""
-        return _PARTS_OF[self.field]
-
-
-class ScalarSource(Model):
-    """A named scalar topic."""
-
-    kind: Literal["scalar"] = "scalar"
-    scalar: str
-    unit: Unit = "1"
-
-    @property
-    def parts(self) -> Names:
-        """One name per element of the reading."""
-        return ("value",)
-
-
-class DatasetSource(Model):
-    """A feature as the dataset names it, with no live source: such a policy can be checked but not run.
-
-    Attributes:
-        feature: the dataset's feature.
-        names: one per element, as in the dataset's schema.
-        units: one per element; empty strings where the dataset does not say.
-    """
-
-    kind: Literal["dataset"] = "dataset"
-    feature: str
-    names: Names
-    units: Names
-
-    @property
-    def parts(self) -> Names:
-        """One name per element of the reading."""
-        return self.names
-
-
-Source = Annotated[JointSource | FrameSource | ObjectSource | ScalarSource | DatasetSource, Field(discriminator="kind")]
+__all__ = [
+    "WXYZ",
+    "XYZ",
+    "ActionTerm",
+    "BaseVelocitySource",
+    "CameraSource",
+    "DatasetSource",
+    "FrameSource",
+    "ImageTerm",
+    "ImuSource",
+    "IncrementKinematics",
+    "JointSource",
+    "LastActionSource",
+    "ObjectSource",
+    "ObservationTerm",
+    "ScalarSource",
+    "Source",
+    "Stream",
+    "VelocityCommandSource",
+]
 
 
 class ObservationTerm(Model):
@@ -121,10 +55,10 @@ class ObservationTerm(Model):
     Attributes:
         name: unique within the contract.
         source: where the reading comes from.
-        unit: of the reading before encoding and scaling; must be the source's.
+        unit: of the reading before encoding and scaling; must be the source's, None where its elements differ.
         encoding: `cos_sin` turns an angle into its cosine and sine.
         offset: subtracted from each encoded element; empty means 0.
-        scale: multiplies each encoded element.
+        scale: multiplies each encoded element; one for all, or one for each.
         clip: limits of the scaled value.
         max_age: oldest reading the policy accepts [s]; the robot's own bound holds in any case.
     """
@@ -134,19 +68,20 @@ class ObservationTerm(Model):
     unit: Unit | None
     encoding: Literal["none", "cos_sin"] = "none"
     offset: tuple[float, ...] = ()
-    scale: float = 1.0
+    scale: float | tuple[float, ...] = 1.0
     clip: Interval | None = None
     max_age: Positive | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> ObservationTerm:
-        expected = None if isinstance(self.source, DatasetSource) else self.source.unit
-        if self.unit != expected:
-            raise ValueError(f"{self.name}: expected unit {expected!r} for its source, got {self.unit!r}")
+        if self.unit != self.source.unit:
+            raise ValueError(f"{self.name}: expected unit {self.source.unit!r} for its source, got {self.unit!r}")
         if self.encoding == "cos_sin" and self.unit != "rad":
             raise ValueError(f"{self.name}: encoding cos_sin expects an angle in rad, got {self.unit}")
         if self.offset and len(self.offset) != self.size:
             raise ValueError(f"{self.name}: expected {self.size} offsets, got {len(self.offset)}")
+        if isinstance(self.scale, tuple) and len(self.scale) != self.size:
+            raise ValueError(f"{self.name}: expected one scale or {self.size}, got {len(self.scale)}")
         return self
 
     @cached_property
@@ -162,7 +97,7 @@ class ObservationTerm(Model):
     @cached_property
     def element_units(self) -> Names:
         """Unit of each element's reading."""
-        if isinstance(self.source, DatasetSource):
+        if isinstance(self.source, DatasetSource | VelocityCommandSource):
             return self.source.units
         return (str(self.unit),) * len(self.element_names)
 
@@ -227,27 +162,32 @@ class ImageTerm(Model):
         return self.height, self.width, 1 if self.encoding == "mono8" else 3
 
 
+Mode = Literal["effector_position_increment", "effector_yaw_increment", "joint_increment", "joint_position", "dataset"]
+
+
 class ActionTerm(Model):
-    """Part of an action: the policy's output in [-1, 1], clipped, times `scale` [unit].
+    """Part of an action: the policy's output, clipped, times `scale` [unit], plus `offset`.
 
     Attributes:
         name: unique within the contract.
         mode: `effector_position_increment` and `effector_yaw_increment` move the frame of the contract's
             kinematics from its measured pose, `joint_increment` moves joints from their measured position,
-            `dataset` means as the dataset has it, which no robot can run.
+            `joint_position` sends joints to positions, `dataset` means as the dataset has it, which no robot can run.
         unit: of the scaled value.
-        scale: physical size of an output of 1.
-        joints: joints moved, for `joint_increment`.
-        clip: limits of the policy's output.
+        scale: physical size of an output of 1; for `joint_position` one for all or one for each.
+        joints: joints moved, for `joint_increment` and `joint_position`.
+        offset: joint positions of an output of 0, such as the default pose; for `joint_position`.
+        clip: limits of the policy's output; None where it has none.
         names: one per element.
     """
 
     name: str
-    mode: Literal["effector_position_increment", "effector_yaw_increment", "joint_increment", "dataset"]
+    mode: Mode
     unit: Unit | None
-    scale: Positive = 1.0
+    scale: Positive | tuple[Positive, ...] = 1.0
     joints: Names = ()
-    clip: Interval = (-1.0, 1.0)
+    offset: tuple[float, ...] = ()
+    clip: Interval | None = (-1.0, 1.0)
     names: Names = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -256,10 +196,19 @@ class ActionTerm(Model):
         if self.unit != expected:
             raise ValueError(f"{self.name}: expected unit {expected!r} for {self.mode}, got {self.unit!r}")
         size = {"effector_position_increment": 3, "effector_yaw_increment": 1}.get(self.mode, len(self.names))
-        if self.mode == "joint_increment":
+        if self.mode in ("joint_increment", "joint_position"):
             size = len(self.joints)
         if len(self.names) != size:
             raise ValueError(f"{self.name}: expected {size} names for {self.mode}, got {len(self.names)}")
+        return self._positions_are_whole()
+
+    def _positions_are_whole(self) -> ActionTerm:
+        """Offsets and scales by joint belong to positions, one for each joint."""
+        wanted = self.size if self.mode == "joint_position" else 0
+        if len(self.offset) != wanted:
+            raise ValueError(f"{self.name}: expected {wanted} offsets for {self.mode}, got {len(self.offset)}")
+        if isinstance(self.scale, tuple) and len(self.scale) != wanted:
+            raise ValueError(f"{self.name}: expected one scale for {self.mode}{_or(wanted)}, got {len(self.scale)}")
         return self
 
     @property
@@ -273,9 +222,18 @@ class ActionTerm(Model):
         return len(self.names)
 
     @property
+    def uniform_scale(self) -> float:
+        """Physical size of an output of 1 where it is one for all elements, as of every increment; else the largest."""
+        return max(self.scale) if isinstance(self.scale, tuple) else self.scale
+
+    @property
     def needs_robot(self) -> bool:
         """Whether the term moves a robot."""
         return self.mode != "dataset"
+
+
+def _or(count: int) -> str:
+    return f" or {count}" if count else ""
 
 
 class IncrementKinematics(Model):

@@ -107,6 +107,9 @@ class TickLayout(Model):
         filters: names of the safety filters, in order.
         control_rate: ticks per second [Hz].
         operator: the device by which a person acts, `joy`, `twist` or `leader`; empty without one.
+        nfe: network evaluations per action; None where no policy runs, or it is not known.
+        runtime: what the bits of an inference depend on beside the file, see `runtime_identity`.
+        varied: why the actions depended on how long each inference took; empty where they did not.
     """
 
     format: Literal[1] = 1
@@ -117,9 +120,21 @@ class TickLayout(Model):
     filters: tuple[str, ...]
     control_rate: float
     operator: str = ""
+    nfe: int | None = None
+    runtime: str = ""
+    varied: str = ""
 
     @classmethod
-    def of(cls, controller: Controller, policy_sha256: str, operator: str = "") -> TickLayout:
+    def of(
+        cls,
+        controller: Controller,
+        policy_sha256: str,
+        operator: str = "",
+        *,
+        nfe: int | None = None,
+        runtime: str = "",
+        varied: str = "",
+    ) -> TickLayout:
         """The layout of a controller's ticks."""
         robot: RobotDescription = controller.robot
         return cls(
@@ -130,6 +145,9 @@ class TickLayout(Model):
             filters=tuple(one.name for one in controller.chain.filters),
             control_rate=round(1.0 / controller.period, 6),
             operator=operator,
+            nfe=nfe,
+            runtime=runtime,
+            varied=varied,
         )
 
     @cached_property
@@ -173,7 +191,7 @@ class TickLayout(Model):
         into[self.places["active"]] = self._active(() if certified is None else certified.active)
         into[self.places["nominal"]] = _or_nan(tick.nominal if tick.nominal is not None else tick.command)
         into[self.places["command"]] = _or_nan(tick.command)
-        step = None if tick.observation is None else tick.observation[-self.contract.observation_size :]
+        step = None if tick.observation is None else tick.observation[self.contract.newest_step]
         into[self.places["observation"]] = _or_nan(step)
         into[self.places["action"]] = _or_nan(tick.action)
         if self.operator:

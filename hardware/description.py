@@ -1,19 +1,23 @@
-"""A robot as data: joints, limits, gains, rates, frames, detection bounds and safe stop, read from YAML."""
+"""A robot as data: joints, limits, gains, rates, frames, detection bounds, safe stop and drivers, read from YAML."""
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from onestride.hardware.drivers import DriverProfile
 from onestride.hardware.errors import OneStrideError, unknown
+from onestride.hardware.legs import Base
 from onestride.hardware.model import Interval, Model, Positive, explain
 from onestride.hardware.safety.chain import USUAL_CHAIN, FilterTerms, checked
+from onestride.hardware.sources import GivenModel, ModelSource
 from onestride.hardware.state import Array
 
 __all__ = [
@@ -87,20 +91,21 @@ class Detection(Model):
 
     Attributes:
         joints_stale: age of the newest joint state.
-        objects_stale: age of the newest object pose or scalar reading.
+        objects_stale: age of the newest reading of any other stream: object poses, scalars, vectors, inertial sensor.
         policy_stall: time without a new chunk once one is due.
+        heartbeat: time without a sign of life from the controller, after which the watchdog stops the robot.
     """
 
     joints_stale: Positive
     objects_stale: Positive
     policy_stall: Positive
+    heartbeat: Positive = 0.1
 
 
-class SafeStop(Model):
-    """What the robot does when control is lost.
+class HoldingStop(Model):
+    """Control is lost: the last sent command is brought to rest and held.
 
     Attributes:
-        kind: `decelerate_and_hold` brings the last sent command to rest and holds it.
         deceleration: of every joint's command, reached as its jerk limit allows [rad/s^2].
         completes_within: the longest time the stop may take [s].
     """
@@ -108,6 +113,27 @@ class SafeStop(Model):
     kind: Literal["decelerate_and_hold"]
     deceleration: Positive
     completes_within: Positive
+
+
+class DampingStop(Model):
+    """Control is lost: every joint's stiffness goes to zero and its motion is damped, so that a robot on legs sinks.
+
+    Attributes:
+        damping: of every joint [Nm s/rad].
+        completes_within: the longest time until the robot lies still [s].
+    """
+
+    kind: Literal["damping"]
+    damping: Positive
+    completes_within: Positive
+
+    @property
+    def deceleration(self) -> float:
+        """Of the commands [rad/s^2]: without limit, because this stop asks for no position."""
+        return math.inf
+
+
+SafeStop = Annotated[HoldingStop | DampingStop, Field(discriminator="kind")]
 
 
 class RobotDescription(Model):
@@ -124,6 +150,11 @@ class RobotDescription(Model):
         detection: fault detection bounds.
         safe_stop: the declared safe stop.
         safety: the filters that every command goes through, in order.
+        base: the floating base; none for a robot that is bolted down.
+        command_mode: what the drives take: a `position` per joint, or position, velocity, effort, stiffness and
+            damping of every joint in one message (`impedance`).
+        drivers: how its ROS 2 drivers are talked to, by the driver's name.
+        model: where its MuJoCo model comes from.
     """
 
     schema_version: Literal[1]
@@ -136,6 +167,10 @@ class RobotDescription(Model):
     detection: Detection
     safe_stop: SafeStop
     safety: tuple[FilterTerms, ...] = USUAL_CHAIN
+    base: Base | None = None
+    command_mode: Literal["position", "impedance"] = "position"
+    drivers: dict[str, DriverProfile] = Field(default_factory=dict)
+    model: ModelSource = GivenModel()
 
     @model_validator(mode="after")
     def _names_agree(self) -> RobotDescription:
@@ -145,12 +180,42 @@ class RobotDescription(Model):
         commanded = [name for group in self.commands for name in group.joints]
         if sorted(commanded) != sorted(names):
             raise ValueError(f"expected command topics for exactly the joints {names}, got {commanded}")
-        checked(self.safety, self.frames)
+        checked(self.safety, self.frames, impedance=self.command_mode == "impedance")
+        return self
+
+    @model_validator(mode="after")
+    def _parts_name_its_joints(self) -> RobotDescription:
+        named = {
+            f"driver {driver}, {name}": command.joints
+            for driver, profile in self.drivers.items()
+            for name, command in profile.commands.items()
+        }
+        if self.base is not None:
+            named["base"] = self.base.joints
+        for where, names in named.items():
+            strange = [name for name in names if name not in self.joint_names]
+            if strange:
+                raise ValueError(f"{where}: expected joints of {self.joint_names}, got {strange[0]!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _impedance_is_whole(self) -> RobotDescription:
+        if self.command_mode == "position":
+            if isinstance(self.safe_stop, DampingStop):
+                raise ValueError("safe stop: expected decelerate_and_hold from drives that take positions, got damping")
+            return self
+        if len(self.commands) != 1:
+            raise ValueError(f"commands: expected one impedance topic for all joints, got {len(self.commands)}")
+        weak = [joint.name for joint in self.joints if joint.effort is None]
+        if weak:
+            raise ValueError(f"joint {weak[0]}: expected an effort limit, because its drive takes efforts, got none")
         return self
 
     @model_validator(mode="after")
     def _stops_in_time(self) -> RobotDescription:
         stop = self.safe_stop
+        if isinstance(stop, DampingStop):
+            return self
         for joint in self.joints:
             if joint.acceleration is not None and joint.acceleration < stop.deceleration:
                 raise ValueError(

@@ -1,8 +1,7 @@
-"""The simulated robot and its surroundings: a MuJoCo scene behind four verbs."""
+"""The simulated robot and its surroundings: a MuJoCo scene behind a few verbs."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,9 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from onestride.hardware.description import RobotDescription
-from onestride.hardware.errors import OneStrideError, unknown
+from onestride.hardware.drives import Drives, ImpedanceDrives, ServoDrives
+from onestride.hardware.errors import OneStrideError
+from onestride.hardware.impedance import ImpedanceCommand
+from onestride.hardware.readings import Readings, identify
 from onestride.hardware.scene import Scene
-from onestride.hardware.state import Array, Measurement, Pose
+from onestride.hardware.state import Array, Measurement
 
 #: Everything the simulation's future depends on, including controls, mocap targets and solver warm start.
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
@@ -28,6 +30,10 @@ class Robot(Protocol):
 
     def command(self, target: ArrayLike) -> None:
         """Send joint targets (n,) [rad] in the order of the robot description."""
+        ...
+
+    def damp(self) -> None:
+        """Take all stiffness away and damp every joint, where that is the declared safe stop."""
         ...
 
 
@@ -49,9 +55,18 @@ class Progress:
 
 
 class Plant:
-    """A robot in a MuJoCo scene. It knows joint targets only: no environment, no task-space control."""
+    """A robot in a MuJoCo scene. It knows joint targets only: no environment, no task-space control.
 
-    def __init__(self, scene: Scene, robot: RobotDescription) -> None:
+    Args:
+        scene: the scene.
+        robot: the robot in it.
+        odometry: publish the base's true velocity, as a driver with good odometry would.
+
+    Raises:
+        OneStrideError: the scene is another robot's, or its model lacks a part that the descriptions name.
+    """
+
+    def __init__(self, scene: Scene, robot: RobotDescription, *, odometry: bool = False) -> None:
         if scene.description.robot != robot.id:
             raise OneStrideError(f"scene {scene.folder}: expected robot {scene.description.robot}, got {robot.id}")
         self.scene, self.scene_folder, self.robot = scene.description, scene.folder, robot
@@ -60,43 +75,25 @@ class Plant:
         except ValueError as error:
             raise OneStrideError(f"{scene.model_path}: MuJoCo refuses the model: {error}") from None
         self.data = mujoco.MjData(self.model)
-        self._resolve_joints()
-        self._resolve_surroundings()
+        self._readings = Readings(self.model, self.data, self.scene, robot, odometry=odometry)
+        self._qpos, self._qvel = self._readings.qpos, self._readings.dofs
+        self._drives = self._make_drives()
+        self._goals = self._resolve_goals()
         self.reset()
 
-    def _id(self, kind: mujoco.mjtObj, name: str) -> int:
-        found = mujoco.mj_name2id(self.model, kind, name)
-        if found < 0:
-            count = {
-                mujoco.mjtObj.mjOBJ_JOINT: self.model.njnt,
-                mujoco.mjtObj.mjOBJ_BODY: self.model.nbody,
-                mujoco.mjtObj.mjOBJ_ACTUATOR: self.model.nu,
-            }[kind]
-            names = [mujoco.mj_id2name(self.model, kind, i) for i in range(count)]
-            raise unknown(f"{kind.name[6:].lower()} in the scene's model", name, names)
-        return int(found)
+    def _make_drives(self) -> Drives:
+        actuator = mujoco.mjtObj.mjOBJ_ACTUATOR
+        self._ctrl = np.array([identify(self.model, actuator, joint.actuator) for joint in self.robot.joints])
+        if self.robot.command_mode == "impedance":
+            return ImpedanceDrives(self.data, self.robot, self._ctrl, self._qpos, self._qvel)
+        return ServoDrives(self.model, self.data, self.robot, self._ctrl)
 
-    def _resolve_joints(self) -> None:
-        joints = self.robot.joints
-        ids = [self._id(mujoco.mjtObj.mjOBJ_JOINT, joint.model_joint) for joint in joints]
-        self._qpos = self.model.jnt_qposadr[ids]
-        self._qvel = self.model.jnt_dofadr[ids]
-        self._ctrl = np.array([self._id(mujoco.mjtObj.mjOBJ_ACTUATOR, joint.actuator) for joint in joints])
-        self._scale = np.array([joint.command_scale for joint in joints])
-
-    def _resolve_surroundings(self) -> None:
-        joint, body = mujoco.mjtObj.mjOBJ_JOINT, mujoco.mjtObj.mjOBJ_BODY
-        self._objects = {
-            name: int(self.model.jnt_qposadr[self._id(joint, tracked.joint)])
-            for name, tracked in self.scene.objects.items()
-        }
-        self._contacts = {
-            name: (self._id(body, sensor.body), sensor.full_scale) for name, sensor in self.scene.contacts.items()
-        }
-        self._goals = [
+    def _resolve_goals(self) -> list[tuple[int, int, float]]:
+        body = mujoco.mjtObj.mjOBJ_BODY
+        return [
             (
-                self._objects[goal.object],
-                int(self.model.body_mocapid[self._id(body, goal.target_body)]),
+                self._readings.objects[goal.object],
+                int(self.model.body_mocapid[identify(self.model, body, goal.target_body)]),
                 goal.tolerance,
             )
             for goal in self.scene.success
@@ -108,6 +105,11 @@ class Plant:
         vector = np.empty(self.state_size)
         mujoco.mj_getState(self.model, self.data, vector, STATE)
         return vector
+
+    @property
+    def age(self) -> float:
+        """How long ago what `read` gives arrived, in simulated time [s]: here nothing is ever late."""
+        return 0.0
 
     @property
     def state_size(self) -> int:
@@ -128,31 +130,20 @@ class Plant:
             if vector.shape != (self.state_size,) or not np.isfinite(vector).all():
                 raise OneStrideError(f"expected a finite state of length {self.state_size}, got shape {vector.shape}")
             mujoco.mj_setState(self.model, self.data, vector, STATE)
-        self.command(self.data.qpos[self._qpos])
+        self._drives.follow(ImpedanceCommand.towards(self.robot, self.data.qpos[self._qpos]))
+        self._drives.before_step()
         mujoco.mj_forward(self.model, self.data)
         self._steps = 0
         self._solved_after: int | None = None
-        return self.read()
+        return self._readings.read()
 
     def read(self) -> Measurement:
-        """Joint state, object poses and contact readings as they are now.
+        """The robot's streams and its surroundings as they are now.
 
         The efforts are those of the actuators in the last physics step; gravity that the model compensates is not in
-        them.
+        them. Forces and accelerations are of that step as well.
         """
-        mujoco.mj_rnePostConstraint(self.model, self.data)
-        qpos, now = self.data.qpos, time.monotonic()
-        objects = {
-            name: Pose(qpos[at : at + 3].copy(), qpos[at + 3 : at + 7].copy()) for name, at in self._objects.items()
-        }
-        scalars = {
-            name: float(np.clip(np.linalg.norm(self.data.cfrc_ext[body]) / full_scale, 0.0, 1.0))
-            for name, (body, full_scale) in self._contacts.items()
-        }
-        streams = dict.fromkeys(("joints", *objects, *scalars), now)
-        position, velocity = qpos[self._qpos].copy(), self.data.qvel[self._qvel].copy()
-        effort = self.data.qfrc_actuator[self._qvel].copy()
-        return Measurement(position, velocity, objects, scalars, streams, effort)
+        return self._readings.read()
 
     def command(self, target: ArrayLike) -> None:
         """Set the joint controllers' targets (n,) [rad]; they hold until the next command.
@@ -160,23 +151,51 @@ class Plant:
         Raises:
             OneStrideError: wrong shape or a value that is not finite; the last command stays in force.
         """
-        vector = np.asarray(target, dtype=np.float64)
-        if vector.shape != self._ctrl.shape or not np.isfinite(vector).all():
-            raise OneStrideError(f"expected {len(self._ctrl)} finite joint targets, got {vector.tolist()}")
-        self.data.ctrl[self._ctrl] = vector * self._scale
+        self._take(ImpedanceCommand.towards(self.robot, target))
+
+    def damp(self) -> None:
+        """Take all stiffness away and damp every joint as the safe stop declares.
+
+        Raises:
+            OneStrideError: that is not this robot's safe stop.
+        """
+        self._take(ImpedanceCommand.damped(self.robot))
+
+    def impede(self, command: ImpedanceCommand) -> None:
+        """Set everything that drives with joint impedance take; it holds until the next command.
+
+        Raises:
+            OneStrideError: the robot's drives take positions only, or the command is for other joints.
+        """
+        if self.robot.command_mode != "impedance":
+            raise OneStrideError(f"robot {self.robot.id}: expected joint targets, because its drives take nothing else")
+        if len(command.position) != len(self._ctrl):
+            raise OneStrideError(f"expected a command of {len(self._ctrl)} joints, got {len(command.position)}")
+        self._take(command)
+
+    def _take(self, command: ImpedanceCommand) -> None:
+        """A command that was found sound arrives."""
+        self._drives.follow(command)
 
     def step(self, count: int = 1) -> None:
         """Advance `count` physics steps, judging success at the end of every control period."""
         for _ in range(count):
-            mujoco.mj_step(self.model, self.data)
+            self._advance()
             self._steps += 1
             periods, rest = divmod(self._steps, self.scene.substeps)
             if rest == 0 and self._solved_after is None and periods <= self.scene.last_judged and self._solved():
                 self._solved_after = periods
 
+    def _advance(self) -> None:
+        """One physics step."""
+        self._drives.before_step()
+        mujoco.mj_step(self.model, self.data)
+
     def _solved(self) -> bool:
+        """Whether every object is where it should be; a scene that wants nothing is never solved."""
         positions = ((self.data.qpos[at : at + 3], self.data.mocap_pos[mocap], tol) for at, mocap, tol in self._goals)
-        return all(np.linalg.norm(position - target) <= tolerance for position, target, tolerance in positions)
+        reached = (np.linalg.norm(position - target) <= tolerance for position, target, tolerance in positions)
+        return bool(self._goals) and all(reached)
 
     @property
     def progress(self) -> Progress:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -141,7 +144,8 @@ class Scene:
         folder = Path(folder)
         path = folder / SCENE_FILE
         if not path.is_file():
-            raise OneStrideError(f"not a scene: expected {path}; export one with `onestride scene ENVIRONMENT`")
+            makes = "`onestride scene ENVIRONMENT` or `onestride scene --robot ID`"
+            raise OneStrideError(f"not a scene: expected {path}; export one with {makes}")
         try:
             description = SceneDescription.model_validate_json(path.read_bytes())
         except ValidationError as error:
@@ -150,6 +154,33 @@ class Scene:
         if not scene.model_path.is_file():
             raise OneStrideError(f"{path}: expected the model {scene.model_path}, which does not exist")
         return scene
+
+
+def write_scene(folder: Path, write: Callable[[Path], None]) -> Scene:
+    """The scene in `folder`, written first if it is not there; nobody ever sees half of it.
+
+    Args:
+        folder: of the scene.
+        write: writes its files into the folder that it is given.
+    """
+    if not (folder / SCENE_FILE).is_file():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".staging-"))
+        try:
+            write(staging)
+            staging.chmod(0o755)  # mkdtemp makes it private
+            _publish(staging, folder)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    return Scene.load(folder)
+
+
+def _publish(staging: Path, folder: Path) -> None:
+    try:
+        staging.replace(folder)
+    except OSError:
+        if not (folder / SCENE_FILE).is_file():  # otherwise another process was faster: its scene is the same
+            raise
 
 
 def save_starts(path: str | Path, seeds: list[int], states: Array) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from limited_arm import limited_ur5e
 
 from onestride.deploy.kinematics import ForwardKinematics
 from onestride.deploy.safety.apart import Apart
@@ -18,11 +19,11 @@ from onestride.deploy.safety.stop import DecelerateAndHold
 from onestride.deploy.safety.stopping import Stopping
 from onestride.deploy.safety.types import ControlState
 from onestride.deploy.safety.workspace import Workspace
-from onestride.hardware.description import RobotDescription, load_robot
+from onestride.hardware.description import RobotDescription
 from onestride.hardware.safety.geometry import CollisionRow, WorkspaceRow
 from onestride.hardware.state import Array, Measurement
 
-ROBOT = load_robot("ur5e_2f85")
+ROBOT = limited_ur5e()
 HOME = np.array([joint.default for joint in ROBOT.joints])
 PERIOD = 0.005
 

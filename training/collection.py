@@ -1,12 +1,14 @@
 """Roll an oracle in an environment into a store: noisy actions are executed, the oracle's clean ones are the labels.
 
-The noise takes the arm off the oracle's path, the labels show the way back. Running the same collection again goes
-on where it was cut.
+The noise takes the robot off the oracle's path, the labels show the way back. Where a policy acts in the oracle's
+place, they show the way back from where that policy gets (DAgger, arXiv:1011.0686). Running the same collection again
+goes on where it was cut.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,8 @@ from onestride.datasets.provenance import Provenance
 from onestride.datasets.schema import Episode, Feature, Schema, synthetic_clock
 from onestride.datasets.store import Store
 from onestride.hardware.errors import OneStrideError
-from onestride.training.environments.ogbench_cube import CubeEnvironment, make_cube
+from onestride.training.environments.oracles import Demonstrable, demonstrable
+from onestride.training.learner import Learner
 
 COMMAND = "collect"
 
@@ -35,6 +38,7 @@ class Collection:
         noise: standard deviation of the Gaussian noise on executed actions, in action units ([-1, 1]).
         seed: of the first episode; each attempt takes the next.
         keep_failures: store unsolved episodes too.
+        policy: who acts in the oracle's place, a policy file or a run; empty = the oracle itself.
     """
 
     env: str
@@ -42,6 +46,12 @@ class Collection:
     noise: float = 0.2
     seed: int = 0
     keep_failures: bool = False
+    policy: str = ""
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """As a store's provenance has it, which named no policy before there could be one."""
+        return {name: value for name, value in asdict(self).items() if name != "policy" or value}
 
 
 @dataclass(frozen=True)
@@ -81,29 +91,27 @@ def collect(
     """
     if episodes < 1 or not 0 <= collection.noise < np.inf:
         raise OneStrideError(f"expected episodes >= 1 and noise >= 0, got {episodes} and {collection.noise}")
-    environment = make_cube(collection.env)
-    try:
+    with closing(demonstrable(collection.env)) as environment:
         store = _open(collection, environment, Path(path))
         reused, failures = store.num_episodes, 0
         if reused < episodes:
             failures = _roll(collection, environment, store, episodes, progress)
-    finally:
-        environment.close()
     return Collected(str(path), store.dataset_id, store.num_episodes, store.num_steps, reused, failures)
 
 
 def _roll(
     collection: Collection,
-    environment: CubeEnvironment,
+    environment: Demonstrable,
     store: Store,
     episodes: int,
     progress: Callable[[int, int], None] | None,
 ) -> int:
     """Attempt seeds until the store is full; the number of failures. What was rolled is kept on Ctrl-C."""
     seed, count, steps, failures = next_seed(store, collection.seed), store.num_episodes, store.num_steps, 0
+    learner = Learner(collection.policy, environment) if collection.policy else None
     with store.writer() as writer:
         while count < episodes:
-            episode = rollout(environment, collection.oracle, collection.noise, seed)
+            episode = rollout(environment, collection.oracle, collection.noise, seed, learner)
             if episode.attributes["success"] or collection.keep_failures:
                 writer.add(episode)
                 count, steps = count + 1, steps + episode.length
@@ -124,25 +132,30 @@ def next_seed(store: Store, first: int) -> int:
     return max(seeds, default=first - 1) + 1
 
 
-def rollout(environment: CubeEnvironment, oracle_name: str, noise: float, seed: int) -> Episode:
-    """One episode of an oracle under noise, until solved or cut."""
+def rollout(
+    environment: Demonstrable, oracle_name: str, noise: float, seed: int, learner: Learner | None = None
+) -> Episode:
+    """One episode under noise, until solved, lost or cut: of an oracle, or of a learner that the oracle corrects."""
     observation = environment.reset(seed)
     oracle, rng = environment.oracle(oracle_name, seed), np.random.default_rng(seed)
+    if learner:
+        learner.begin(seed)
     rows: dict[str, list[Any]] = {feature.name: [] for feature in _features(environment)}
-    solved = cut = False
-    while not (solved or cut):
-        data, clean = environment.inner.data, oracle.act()
-        executed = np.clip(clean + noise * rng.standard_normal(clean.shape), -1.0, 1.0).astype(np.float32)
+    solved = over = False
+    while not over:
+        data, clean = environment.physics[1], oracle.act()
+        acted = learner.act(observation) if learner else clean
+        executed = np.clip(acted + noise * rng.standard_normal(clean.shape), -1.0, 1.0).astype(np.float32)
         before = {"observation": observation, "state.qpos": data.qpos.copy(), "state.qvel": data.qvel.copy()}
         step = environment.step(executed.astype(np.float64))
-        observation, solved, cut = step.observation, step.success, step.cut
+        observation, solved, over = step.observation, step.success, step.success or step.cut or step.terminal
         row = before | {"action": clean, "action_executed": executed, "reward": step.reward, "terminal": step.terminal}
         for name, value in row.items():
             rows[name].append(value)
     return _episode(environment, rows, observation, seed, solved)
 
 
-def _episode(environment: CubeEnvironment, rows: dict[str, list[Any]], last: Any, seed: int, solved: bool) -> Episode:
+def _episode(environment: Demonstrable, rows: dict[str, list[Any]], last: Any, seed: int, solved: bool) -> Episode:
     dtypes = {feature.name: feature.dtype for feature in _features(environment)}
     arrays = {name: np.asarray(values, dtypes[name]) for name, values in rows.items()}
     return Episode(
@@ -153,8 +166,8 @@ def _episode(environment: CubeEnvironment, rows: dict[str, list[Any]], last: Any
     )
 
 
-def _features(environment: CubeEnvironment) -> tuple[Feature, ...]:
-    known, model = environment.interface, environment.inner.model
+def _features(environment: Demonstrable) -> tuple[Feature, ...]:
+    known, model = environment.interface, environment.physics[0]
     actions = {"shape": (len(known.action_names),), "dtype": "float32", "names": known.action_names}
     return (
         Feature(
@@ -189,8 +202,8 @@ def continued(path: Path, command: str, wanted: dict[str, Any]) -> Store | None:
     return store
 
 
-def _open(collection: Collection, environment: CubeEnvironment, path: Path) -> Store:
-    wanted = asdict(collection)
+def _open(collection: Collection, environment: Demonstrable, path: Path) -> Store:
+    wanted = collection.recorded
     if (store := continued(path, COMMAND, wanted)) is not None:
         return store
     environment.reset(collection.seed)
@@ -204,7 +217,7 @@ def _open(collection: Collection, environment: CubeEnvironment, path: Path) -> S
     )
     provenance = Provenance.now(
         COMMAND,
-        packages=["ogbench", "mujoco", "gymnasium"],
+        packages=list(environment.packages),
         environment=environment.name,
         seed=collection.seed,
         noise=collection.noise,

@@ -1,4 +1,4 @@
-"""Commands of this room beside `train` and `collect`: eval, export, scene."""
+"""Commands of this room beside `train` and `collect`: eval, export."""
 
 from __future__ import annotations
 
@@ -151,6 +151,9 @@ class Export:
     """File to write."""
     data: Path | None = None
     """The training store, if it has moved since."""
+    watch: bool = False
+    """Learn a Lyapunov function on the run's successful episodes and export it beside the policy, as the monitor
+    `lyapunov` of the safety filter `decrease`. Not proved."""
     json: bool = False
     """Print JSON and nothing else on the standard output."""
 
@@ -159,7 +162,9 @@ class Export:
         from onestride.deploy.runtime import load_contract
         from onestride.training.exporting import export_run
 
-        export_run(self.run, self.output, self.data)
+        if self.watch:
+            self._watch()
+        export_run(self.run, self.output, self.data, watch=self.watch)
         contract, digest = load_contract(self.output)
         assert contract.export is not None
         summary = {
@@ -174,25 +179,14 @@ class Export:
         if (slope := contract.policy.lipschitz) is not None:
             text = f"{slope.seen:.3g} seen at {slope.samples} observations, at most {slope.bound:.3g}"
             summary["lipschitz"] = slope.model_dump() if self.json else text
+        if contract.policy.monitors:
+            summary["monitors"] = [f"{monitor.name}: {monitor.meaning}" for monitor in contract.policy.monitors]
         say(summary, "exported", self.json)
         return 0
 
+    def _watch(self) -> None:
+        from onestride.training.certificates.on_data import OnDataConfig
+        from onestride.training.exporting import watch_run
 
-@dataclass
-class ExportScene:
-    """Export an environment's scene and episode starts, so that the plant needs no environment."""
-
-    env: tyro.conf.Positional[str]
-    """Environment id."""
-    starts: int = 20
-    """Episode starts to keep with it."""
-    seed: int = 1_000_000
-    """Seed of the first start."""
-
-    def __call__(self) -> int:
-        """Export and print the folder."""
-        from onestride.training.environments.scenes import prepare_scene
-
-        scene = prepare_scene(self.env, self.starts, self.seed)
-        say({"scene": str(scene.folder), "robot": scene.description.robot}, "exported", json=False)
-        return 0
+        with progress_bar("learning what to watch", OnDataConfig().steps) as bar:
+            watch_run(self.run, self.data, bar)

@@ -30,7 +30,7 @@ class Collect:
     env: str = "ogbench/cube-single-singletask-task2-v0"
     """Environment id."""
     oracle: str | None = None
-    """The environment's scripted expert; default `markov`, at play `plan`."""
+    """The environment's scripted expert; default `markov`, at play `plan`, for walking `trot`."""
     episodes: int = 200
     """Episodes the store shall hold; with `--teleop`, to record now."""
     noise: float | None = None
@@ -40,6 +40,8 @@ class Collect:
     """Seed of the first episode; each attempt takes the next."""
     keep_failures: bool = False
     """Store unsolved episodes too; at play there is nothing to solve."""
+    learner: Path | None = None
+    """Who acts in the oracle's place, a policy file or a run; the oracle's answers stay the labels."""
     play: bool = False
     """Generate play data as OGBench does, for all tasks of an environment."""
     steps: int = 1000
@@ -67,7 +69,8 @@ class Collect:
         from onestride.training.collection import Collection, collect
 
         noise = 0.2 if self.noise is None else self.noise
-        wanted = Collection(self.env, self.oracle or "markov", noise, self.seed, self.keep_failures)
+        learner = str(self.learner.resolve()) if self.learner else ""
+        wanted = Collection(self.env, self.oracle or "markov", noise, self.seed, self.keep_failures, learner)
         return collect(wanted, path, self.episodes, progress)
 
     def _play(self, path: Path, progress: Callable[[int, int], None]) -> Collected:

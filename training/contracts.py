@@ -161,6 +161,7 @@ def _execution(known: Interface | None, rate: float, asked: Asked) -> Any:
             policy_rate=rate,
             horizon=asked["horizon"],
             n_action_steps=asked["n_action_steps"],
+            interpolation="linear" if known is None else known.interpolation,
         ),
     }
 

@@ -9,9 +9,6 @@ from onestride.hardware.description import load_robot
 from onestride.hardware.errors import OneStrideError, unknown
 from onestride.training.environments.registry import canonical, interface, patterns
 
-#: Nothing was learnt, so that no observation is out of its range.
-UNBOUNDED = 1e9
-
 
 def demonstration(environment: str, device: Device) -> Contract:
     """What a person sees and does in an environment, by a device: one action at a time, from no dataset.
@@ -48,15 +45,5 @@ def demonstration(environment: str, device: Device) -> Contract:
         execution=ExecutionTerms(
             control_rate=known.control_rate, policy_rate=known.policy_rate, horizon=1, n_action_steps=1
         ),
-        dataset=DatasetTerms(
-            id="none",
-            statistics="none",
-            episodes=0,
-            steps=0,
-            observation_names=names,
-            observation_units=units,
-            action_names=known.action_names,
-            minimum=(-UNBOUNDED,) * len(names),
-            maximum=(UNBOUNDED,) * len(names),
-        ),
+        dataset=DatasetTerms.unknown(names, units, known.action_names),
     )

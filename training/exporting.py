@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,29 +19,56 @@ from onestride.deploy.runtime import Images, load_contract
 from onestride.hardware.errors import OneStrideError
 from onestride.hardware.state import Array
 from onestride.policies.conditioning import Seeing
+from onestride.policies.watched import Watched
+from onestride.training.certificates.on_data import Measured
 from onestride.training.checkpoint import Run, load_run
 from onestride.training.lipschitz import lipschitz_terms
 from onestride.training.vision import pictures_of
+from onestride.training.watching import NAME, learn_watch, load_watch
 
 
-def export_run(path: str | Path, output: str | Path, data: str | Path | None = None) -> Contract:
+def export_run(
+    path: str | Path, output: str | Path, data: str | Path | None = None, *, watch: bool = False
+) -> Contract:
     """Export the newest checkpoint of a run.
 
     Args:
         path: run directory.
         output: policy file to write.
         data: the store it learnt from, if it has moved.
+        watch: put the run's learnt Lyapunov function beside it, see `watch_run`.
 
     Raises:
         OneStrideError: no run or no intact checkpoint there, or the export differs from torch.
     """
     run = load_run(path)
     draft = parse_contract(run.contract, str(run.path / "contract.json"))
-    module = _exportable(run, draft)
+    module = _exportable(run, draft, watch=watch)
     observations, images = _observed(run, draft, data)
     measured = {"monitors": _monitors(module), "lipschitz": lipschitz_terms(_policy(module), draft, observations)}
     policy = draft.policy.model_copy(update={"steps": run.step, **measured})
     return export_policy(module, draft.model_copy(update={"policy": policy}), output, observations, images)
+
+
+def watch_run(path: str | Path, data: str | Path | None, told: Callable[[int], None] | None = None) -> Measured:
+    """Learn a Lyapunov function of what a run's policy sees, from the successes it learnt from, into its folder.
+
+    Args:
+        path: run directory.
+        data: the store it learnt from, if it has moved.
+        told: hears of each gradient step.
+
+    Raises:
+        OneStrideError: no run, no store, too few successes, or a policy that sees pictures.
+    """
+    run = load_run(path)
+    contract = parse_contract(run.contract, str(run.path / "contract.json"))
+    if contract.images:
+        raise OneStrideError(f"{run.path}: expected a policy without pictures to watch, got one that sees them")
+    store = _store(run, data)
+    if store is None:
+        raise OneStrideError(f"{run.path}: expected its training data to learn from; --data names a store that moved")
+    return learn_watch(store, run.config.observations, contract.history, run.path, told)
 
 
 def fresh_parity(policy: str | Path, path: str | Path) -> Finding:
@@ -54,8 +82,8 @@ def fresh_parity(policy: str | Path, path: str | Path) -> Finding:
     if run.step != contract.policy.steps:
         detail = f"the file was exported at step {contract.policy.steps}, the run is at step {run.step}: export it anew"
         return Finding(question, False, detail)
-    module = _exportable(run, contract)
     try:
+        module = _exportable(run, contract, watch=any(one.name == NAME for one in contract.policy.monitors))
         observations, images = _observed(run, contract, None)
     except OneStrideError as error:
         return Finding(question, False, str(error))
@@ -63,10 +91,12 @@ def fresh_parity(policy: str | Path, path: str | Path) -> Finding:
     return Finding(question, worst <= TOLERANCE, f"{worst:.2g} over {count} observations, at most {TOLERANCE}")
 
 
-def _exportable(run: Run, contract: Contract) -> nn.Module:
-    """The acting policy as a function of the contract's inputs."""
+def _exportable(run: Run, contract: Contract, *, watch: bool) -> nn.Module:
+    """The acting policy as a function of the contract's inputs, with its learnt function beside it if it is watched."""
     module = run.agent.as_exportable(contract.policy.nfe)
     pictures = pictures_of(run.config.vision)
+    if watch:
+        return Watched(module, *load_watch(run.path))
     return Seeing(module, pictures) if pictures else module
 
 
@@ -86,18 +116,26 @@ def _observed(run: Run, contract: Contract, data: str | Path | None) -> tuple[Ar
 
     Without pictures all of them, with pictures no more than are compared.
     """
-    where = Path(data or run.config.data)
-    if not (data or run.config.data) or not where.exists():
+    store = _store(run, data)
+    if store is None:
         return np.empty((0, contract.history * contract.observation_size)), {}
-    store = Store.open(where)
-    if store.dataset_id != run.config.dataset_id:
-        raise OneStrideError(f"{where}: expected dataset {run.config.dataset_id}, got {store.dataset_id}")
     rows = np.arange(store.num_steps)
     if contract.images:
         rows = np.random.default_rng(0).permutation(rows)[: SAMPLES // 2]
     steps = [store.read(name).reshape(store.num_steps, -1)[rows] for name in run.config.observations]
     images = {term.name: _pictures(store, term.source.camera, rows, contract.history) for term in contract.images}
     return np.tile(np.concatenate(steps, axis=1).astype(np.float64), contract.history), images
+
+
+def _store(run: Run, data: str | Path | None) -> Store | None:
+    """What a run learnt from; None where there is no store, or no more."""
+    where = Path(data or run.config.data)
+    if not (data or run.config.data) or not where.exists():
+        return None
+    store = Store.open(where)
+    if store.dataset_id != run.config.dataset_id:
+        raise OneStrideError(f"{where}: expected dataset {run.config.dataset_id}, got {store.dataset_id}")
+    return store
 
 
 def _pictures(store: Store, feature: str, rows: NDArray[np.int64], history: int) -> NDArray[np.uint8]:

@@ -257,9 +257,19 @@ def _check_options(report: Report, options: Options) -> None:
             raise unknown(f"option for {report.format} to {report.to}", name, understood)
 
 
+def open_source(path: Path, report: Report, options: Options) -> Source:
+    """Look through a dataset of the format that `report` names, a key of `READERS`, before anything is read of it.
+
+    Raises:
+        OneStrideError: damaged, or an option is missing.
+    """
+    opened: Source = import_module(READERS[report.format]).read(path, report, options)
+    return opened
+
+
 def _import(source: Path, path: Path, report: Report, options: Options, progress: Progress) -> Store:
     """A new store at `path`; commits segments as they fill."""
-    opened: Source = import_module(READERS[report.format]).read(source, report, options)
+    opened = open_source(source, report, options)
     store = Store.create(path, opened.schema, opened.provenance)
     with store.writer() as writer:
         for number, episode in enumerate(opened.episodes, start=1):

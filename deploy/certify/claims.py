@@ -51,6 +51,12 @@ FILTERS: dict[str, Statement] = {
         "drives follow as a lag of damping over stiffness",
         STOP,
     ),
+    "tilt": Statement(
+        "monitored",
+        "no command is sent while the base leans further than its robot's tilt",
+        "the inertial sensor tells which way is up",
+        "the declared safe stop: every joint is damped",
+    ),
     "region": Statement(
         "proved",
         "control begins and goes on only where the certificate holds, as far as the commands tell",
@@ -73,6 +79,12 @@ FILTERS: dict[str, Statement] = {
 
 #: By the name of the row in YAML. All are of the commands: the measured robot lags behind them.
 ROWS: dict[str, Statement] = {
+    "impedance": Statement(
+        "proved",
+        "joint targets are within the position limits, and ask no drive for more than its effort",
+        "the measured positions and velocities, and the drive's own stiffness and damping",
+        "effort yields where a joint cannot be held with it; position limits never",
+    ),
     "joints": Statement(
         "proved",
         "commands keep position, speed, acceleration and jerk limits, and the way to stop before the position limits",

@@ -1,8 +1,11 @@
 """Claim: every command sent, and every point of the safe stop from it, keeps the declared margin to what is kept clear.
 
-It is a claim about commands: the margin must hold what the robot lags behind them. What may be commanded is a box of
-steps around the stop's next one, and in it one half-space per distance, under which the bound of `clearance` stays
-positive until the robot stands. The box is as wide as the room left allows, so that the half-spaces lose little.
+It is a claim about commands: the margin must hold what the robot lags behind them. Most commands plainly keep it, by
+the bound of `clearance` from distances measured some ticks ago. They pass without a row.
+
+For the others, what may be commanded is a box of steps around the stop's next one, and in it one half-space per
+distance, under which that bound stays positive until the robot stands. The box is as wide as the room left allows, so
+that the half-spaces lose little.
 
 Where no new claim can be made, as the turning of a surface's normal may bring about, the box is the stop's next step
 alone: it was claimed with the command before. So that a robot which came to rest at a margin may leave again, a joint
@@ -21,7 +24,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from onestride.deploy.safety.clearance import Clearance, HalfSpaces, dot, half_spaces, least
+from onestride.deploy.safety.braking import Path
+from onestride.deploy.safety.clearance import Anchor, Clearance, HalfSpaces, dot, half_spaces, least
 from onestride.deploy.safety.stopping import Ahead, Stopping
 from onestride.deploy.safety.types import Box, Motion, Rows, Yield
 from onestride.hardware.state import Array
@@ -138,21 +142,47 @@ class Apart:
         self._keeping = tuple(f"{name}.{one}" for one in clearing.names)
         self._approaching = tuple(f"{one}.approach" for one in self._keeping)
         self._measured: dict[bytes, Clearance] = {}
-        self._nearest = float("inf")
+        self._anchor: Anchor | None = None
+        self._seen: Motion | None = None
 
     def reset(self, motion: Motion) -> None:
-        """Nothing is remembered."""
+        """Begin with no distances."""
+        self._anchor, self._seen = None, motion
 
     def observe(self, motion: Motion) -> None:
-        """Measure what is left, for people."""
-        self._nearest = float(self._at(motion.sent).distance[0].min(initial=np.inf))
+        """Where the robot is, for people."""
+        self._seen = motion
 
     def sent(self, motion: Motion, command: Array) -> None:
         """Nothing is remembered."""
 
     def readings(self) -> Mapping[str, float]:
-        """The smallest distance [m] at the last sent command, less the margin."""
-        return {f"{self.name}.distance": self._nearest}
+        """The smallest distance [m] at the last sent command, less the margin: to first order, as measured of late."""
+        if self._seen is None:
+            return {f"{self.name}.distance": float("inf")}
+        sent, anchor = self._seen.sent, self._anchor
+        distance = self._at(sent).distance if anchor is None else anchor.about(sent)
+        return {f"{self.name}.distance": float(distance[0].min(initial=np.inf))}
+
+    def spare(self, motion: Motion, command: Array) -> Array:
+        """What a command (B, n) and the stop after it leave of the distances, at least (B,) [m].
+
+        Where it is not negative the command keeps the claim, whatever the rows would say of it, and by the rates alone
+        the reserve as well, so that the rows of approach would let it pass.
+        """
+        anchor = self._anchor
+        if anchor is not None and anchor.position.shape == command.shape:
+            for where in (self._stopping.around, self._stopping.towards):
+                left = self._left(anchor, where(motion, command))
+                if left.min() >= 0.0:
+                    return left
+        path = self._stopping.towards(motion, command)
+        self._anchor = Anchor(path.middle, self._clearing.at(path.middle))
+        return self._left(self._anchor, path)
+
+    def _left(self, anchor: Anchor, path: Path) -> Array:
+        first, least_of_all = anchor.least(path)
+        return np.asarray(np.minimum(first - self._reserve, least_of_all).min(axis=1, initial=np.inf))
 
     def rows(self, motion: Motion) -> tuple[Rows | Box, ...]:
         """The box, the half-spaces in it and the rows of approach, as far as they ask for anything."""
@@ -199,8 +229,12 @@ class Apart:
         The stop after it is claimed by the bound from there, or from the last sent command, or because the command is
         itself the next one of a stop that was claimed. Negative is what is left.
         """
-        step, path, there = command - motion.sent, self._stopping.after(motion, command), self._at(command)
-        proved = np.maximum(least(there, path.seen_from(step)), least(self._at(motion.sent), path))
+        step, path = command - motion.sent, self._stopping.after(motion, command)
+        proved = least(self._at(motion.sent), path)
+        if proved.min(initial=np.inf) >= 0.0:
+            return -np.asarray(proved.min(axis=1, initial=np.inf)) - ROUNDING
+        there = self._at(command)
+        proved = np.maximum(least(there, path.seen_from(step)), proved)
         off = np.abs(step - self._stopping.ahead(motion).stop)[:, self._stopping.limited].max(axis=-1, initial=0.0)
         proved = np.where((off <= 2 * SAME_STEP)[:, None], np.inf, proved)
         return -np.asarray(np.minimum(there.distance, proved).min(axis=1, initial=np.inf)) - ROUNDING

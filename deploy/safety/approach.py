@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from onestride.deploy.safety.joints import Reserve, jerk_box, joint_limits
-from onestride.deploy.safety.reach import largest_change, rest, stopping_change
+from onestride.deploy.safety.reach import Limits, largest_change, rest, stopping_change
 from onestride.deploy.safety.types import Certified, ControlState
 from onestride.hardware.description import RobotDescription
 from onestride.hardware.state import Array
@@ -50,17 +50,20 @@ class Approach:
             before, moved = state.last_sent, np.zeros_like(nominal)
         inside = np.minimum(np.maximum(nominal, self._lower), self._upper)  # further it cannot come
         self._state, self._inside, self._moved = state, inside, inside - before
-        if state.period != self._period:
-            self._prepare(state.period)
+        self._prepare(state)
         nearer = None
         if not self._in_reach(state, before, inside):
             nearer = self._nearer(state, before, inside, _steady(moved, self._moved))
         return Certified(nominal) if nearer is None else Certified(nearer, warnings=("slowed",))
 
-    def _prepare(self, period: float) -> None:
-        limits = joint_limits(self._robot, period)
-        self._limits, self._period = limits._replace(braking=limits.acceleration), period
-        self._reserve = Reserve.of(self._limits, self._robot)
+    def _prepare(self, state: ControlState) -> None:
+        if state.period != self._period:
+            limits, self._period = joint_limits(self._robot, state.period), state.period
+            self._full = limits._replace(braking=limits.acceleration)
+            self._reserve = Reserve.of(self._full, self._robot)
+        self._limits = self._full
+        if state.speed_scale != 1.0:
+            self._limits = self._full._replace(speed=self._full.speed * state.speed_scale)
 
     def _in_reach(self, state: ControlState, before: Array, nominal: Array) -> bool:
         """Whether every joint plainly is where it should be and can be where it should be next: almost always."""
@@ -78,20 +81,25 @@ class Approach:
         least, most = jerk_box(None, v, a, limits, self._reserve)
         wanted = nominal - motion.sent - v
         there = (np.abs(before - motion.sent) <= THERE) & (wanted >= least - THERE) & (wanted <= most + THERE)
-        far = self._limited & ~there
-        if not far.any():
+        far = np.flatnonzero(self._limited & ~there)
+        if not len(far):
             return None
-        moving = np.minimum(np.maximum(moving, -limits.speed), limits.speed)
-        change = self._change(nominal - moving - motion.sent, v - moving, a, least, most)
-        return np.asarray(np.where(far, motion.sent + v + change, nominal)[0])
+        some, seen = Limits(*(limit[far] for limit in limits)), (motion.sent, v, a, least, most)
+        sent, v, a, least, most = (one[0, far] for one in seen)
+        moving = np.minimum(np.maximum(moving[far], -some.speed), some.speed)
+        change = _change(nominal[far] - moving - sent, v - moving, a, (least, most), some)
+        nearer = nominal.copy()
+        nearer[far] = sent + v + change
+        return nearer
 
-    def _change(self, room: Array, v: Array, a: Array, least: Array, most: Array) -> Array:
-        """The change of step between `least` and `most` after which a stop ends at `room`, all as seen from there."""
-        limits = self._limits
-        stop = np.minimum(np.maximum(stopping_change(v, a, limits), least), most)
-        side = np.where(room >= rest(v, a, limits), 1.0, -1.0)
-        end = np.where(side > 0.0, most, -least)
-        return side * largest_change(side * room, side * v, side * stop, end, limits)
+
+def _change(room: Array, v: Array, a: Array, ends: tuple[Array, Array], limits: Limits) -> Array:
+    """The change of step between two ends after which a stop comes to rest at `room`, all as seen from there (k,)."""
+    least, most = ends
+    stop = np.minimum(np.maximum(stopping_change(v, a, limits), least), most)
+    side = np.where(room >= rest(v, a, limits), 1.0, -1.0)
+    end = np.where(side > 0.0, most, -least)
+    return side * largest_change(side * room, side * v, side * stop, end, limits)
 
 
 def _steady(before: Array, now: Array) -> Array:

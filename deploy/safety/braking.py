@@ -38,6 +38,32 @@ def overshoot(step: Array, change: Array, limits: Limits) -> tuple[Array, Array]
     return down, up
 
 
+class Worst(NamedTuple):
+    """The same bound for the larger of both ways, coarser and at a fraction of the cost.
+
+    Attributes:
+        held: half of what one period's braking is worth (n,) [1/rad].
+        grown: half of the time that braking takes to grow (n,), in periods.
+        per_jerk: (n,) [1/rad].
+    """
+
+    held: Array
+    grown: Array
+    per_jerk: Array
+
+    @classmethod
+    def of(cls, limits: Limits) -> Worst:
+        """For joints with these limits."""
+        return cls(0.5 / limits.braking, 0.5 * limits.braking / limits.jerk, 1.0 / limits.jerk)
+
+    def overshoot(self, step: Array, change: Array) -> Array:
+        """How far the stop after a step, which was `change` longer than the last, can lead, each (..., n) [rad]."""
+        size = np.abs(change)
+        ramp = size * self.per_jerk
+        start = np.abs(step) + 0.5 * size * ramp
+        return np.asarray(start * (start * self.held + (self.grown + ramp)))
+
+
 class Path(NamedTuple):
     """Where joints may be on a path: a box of what they have moved by, each (..., n) [rad].
 
@@ -54,7 +80,11 @@ class Path(NamedTuple):
     @classmethod
     def between(cls, low: Array, high: Array) -> Path:
         """The box with these corners (..., n) [rad]."""
-        middle, half = 0.5 * (low + high), 0.5 * (high - low)
+        return cls.around(0.5 * (low + high), 0.5 * (high - low))
+
+    @classmethod
+    def around(cls, middle: Array, half: Array) -> Path:
+        """The box this far (..., n) [rad] around its middle (..., n) [rad]."""
         return cls(middle, half, np.abs(middle) + half)
 
     @classmethod
@@ -65,5 +95,4 @@ class Path(NamedTuple):
 
     def seen_from(self, step: Array) -> Path:
         """The same box for what the joints move by from `step` (..., n) [rad] on."""
-        middle = self.middle - step
-        return Path(middle, self.half, np.abs(middle) + self.half)
+        return Path.around(self.middle - step, self.half)

@@ -21,6 +21,7 @@ from onestride.deploy.safety.finite import Finite
 from onestride.deploy.safety.frames import Frames
 from onestride.deploy.safety.frozen import Frozen
 from onestride.deploy.safety.guards import FreshStreams, PolicyAlive
+from onestride.deploy.safety.impedance import ImpedanceLimits
 from onestride.deploy.safety.joints import JointLimits
 from onestride.deploy.safety.lyapunov import LyapunovRows
 from onestride.deploy.safety.projection import Projection
@@ -29,6 +30,7 @@ from onestride.deploy.safety.sign import Sign
 from onestride.deploy.safety.speed import Overspeed, Rate
 from onestride.deploy.safety.stopping import Stopping
 from onestride.deploy.safety.tank import make_tank
+from onestride.deploy.safety.tilt import Tilt
 from onestride.deploy.safety.tracking import Tracking
 from onestride.deploy.safety.types import Filter, RowSource
 from onestride.deploy.safety.workspace import Workspace
@@ -93,7 +95,7 @@ def _projection(terms: Any, parts: Parts) -> Projection:
 #: Makers of filters by the name in YAML; each is given its terms and the parts.
 FILTERS: dict[str, Callable[[Any, Parts], Filter]] = {
     "finite": lambda _, parts: Finite(len(parts.robot.joints)),
-    "fresh_streams": lambda _, parts: FreshStreams.of(parts.contract, parts.robot.detection),
+    "fresh_streams": lambda _, parts: FreshStreams.of(parts.contract, parts.robot),
     "policy_alive": lambda _, parts: PolicyAlive(parts.robot.detection),
     "clock": lambda terms, _: Clock(terms),
     "envelope": lambda terms, parts: Envelope(terms, parts.contract),
@@ -102,6 +104,7 @@ FILTERS: dict[str, Callable[[Any, Parts], Filter]] = {
     "rate": lambda terms, parts: Rate(terms, parts.robot),
     "overspeed": lambda terms, parts: Overspeed(terms, parts.robot),
     "tracking": lambda terms, parts: Tracking(terms, parts.robot),
+    "tilt": lambda _, parts: Tilt(parts.robot),
     "region": lambda terms, parts: Region(terms, parts.robot, parts.period),
     "decrease": lambda terms, parts: Decrease(terms, parts.contract),
     "approach": lambda _, parts: Approach(parts.robot),
@@ -111,6 +114,7 @@ FILTERS: dict[str, Callable[[Any, Parts], Filter]] = {
 #: Makers of sources of rows by the name in YAML; likewise.
 ROWS: dict[str, Callable[[Any, Parts], RowSource]] = {
     "joints": lambda _, parts: JointLimits(parts.robot),
+    "impedance": lambda _, parts: ImpedanceLimits(parts.robot),
     "workspace": lambda terms, parts: Apart("workspace", Workspace(terms, parts.frames), parts.stopping, terms.reserve),
     "collision": lambda terms, parts: Apart("collision", Collision(terms, parts.frames), parts.stopping, terms.reserve),
     "tank": lambda terms, parts: make_tank(terms, parts.robot),

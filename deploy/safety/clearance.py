@@ -8,9 +8,10 @@ convex shapes and revolute joints give
 
 The last term bounds the curvature of the kinematics: the second derivative of a point's position to joints i and j is
 no longer than the lever of the outer one, and `bend` is the square root of a joint's lever. The term before it bounds
-the turn of a shape that has an extent: along the fixed direction between the nearest points, its other points come no
-further than extent times angle. `least` is the bound over a box of `s`; `half_spaces` makes it linear for the steps
-of a box and the stops after them. It is the chord of a concave function, and so below it.
+the turn of a shape that has an extent: along the fixed direction between the nearest points, a joint can move its other
+points by no more than that direction lies across the joint's axis, times how far they are apart. `least` is the bound
+over a box of `s`; `half_spaces` makes it linear for the steps of a box and the stops after them. It is the chord of a
+concave function, and so below it.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Clearance:
     Attributes:
         distance: to what is kept clear of, less the margin (B, m) [m].
         rate: of the distance per unit speed of each joint (B, m, n) [m/rad].
-        turn: extent of what a joint turns (B, m, n) [m/rad].
+        turn: by how much more a joint moves other points than the nearest (B, m, n) [m/rad].
         bend: square root of each joint's longest lever (B, m, n).
     """
 
@@ -64,6 +65,44 @@ def least(clear: Clearance, path: Path) -> Array:
     """A bound on the distances (B, m) [m] on a path."""
     straight = dot(clear.rate, path.middle) - dot(clear.effect, path.half) - dot(clear.turn, path.size)
     return np.asarray(clear.distance + straight - 0.5 * dot(clear.bend, path.size) ** 2)
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """Distances measured at one configuration, by which others are bounded until that no longer suffices.
+
+    Attributes:
+        position: of the joints (B, n) [rad].
+        clear: distances there.
+    """
+
+    position: Array
+    clear: Clearance
+
+    @cached_property
+    def _terms(self) -> Array:
+        """The coefficients of `least` in one matrix: of the middle, the half width and the size of a box of joints."""
+        clear, nothing = self.clear, np.zeros_like(self.clear.rate)
+        straight = np.concatenate([clear.rate, -clear.effect, nothing], axis=-1)
+        turned = np.concatenate([nothing, nothing, clear.turn], axis=-1)
+        bent = np.concatenate([nothing, nothing, np.broadcast_to(clear.bend, nothing.shape)], axis=-1)
+        return np.concatenate([straight, turned, bent], axis=1)
+
+    def least(self, path: Path) -> tuple[Array, Array]:
+        """A bound on the distances (B, m) [m] on a path of positions, not of ways, in a box (B, n) [rad].
+
+        Returns:
+            The bound to first order, as if nothing turned or bent, and the bound.
+        """
+        middle, m = path.middle - self.position, self.clear.distance.shape[-1]
+        terms = dot(self._terms, np.concatenate([middle, path.half, np.abs(middle) + path.half], axis=-1))
+        straight, turned, bent = (terms[..., start : start + m] for start in (0, m, 2 * m))
+        first = self.clear.distance + straight
+        return first, first - turned - 0.5 * bent * bent
+
+    def about(self, position: Array) -> Array:
+        """The distances (B, m) [m] at a position (B, n) [rad], to first order."""
+        return np.asarray(self.clear.distance + dot(self.clear.rate, position - self.position))
 
 
 class HalfSpaces(NamedTuple):

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onestride.deploy.safety.clearance import Clearance
-from onestride.deploy.safety.frames import Frames, rates
+from onestride.deploy.safety.distance import geom_distance
+from onestride.deploy.safety.frames import Frames, cross, rates
 from onestride.deploy.safety.pairs import Pair, PairChoice
 from onestride.hardware.safety.geometry import CollisionRow
 from onestride.hardware.state import Array
@@ -35,7 +36,7 @@ class Collision:
         self._terms, self._frames, self._model = terms, frames, frames.model
         frames.place(np.array([joint.default for joint in frames.robot.joints]))
         self.pairs = PairChoice(terms, frames).choose()
-        self._first, self._second = np.reshape(self.pairs.geoms, (-1, 2)).T.astype(int)
+        self._geoms = np.reshape(self.pairs.geoms, (-1, 2)).astype(int)
         self.names = tuple(self._name(pair) for pair in self.pairs.geoms)
         self._arrange()
 
@@ -45,26 +46,23 @@ class Collision:
         return f"{bodies[0]}#{pair[0]}-{bodies[1]}#{pair[1]}"
 
     def _arrange(self) -> None:
-        """Which joints move which side of each pair (m, n), with what levers and extents."""
+        """Which joints move which side of each pair (m, n), with what levers, and how large the sides are."""
         sides = [[self._side(geom) for geom in pair] for pair in self.pairs.geoms]
-        n = len(self._frames.joints)
-        moved, lever, extent = (
-            np.reshape([[side[part] for side in pair] for pair in sides], (-1, 2, n)) for part in range(3)
-        )
+        n, radii = len(self._frames.joints), self._model.geom_rbound[self._geoms]
+        moved, lever = (np.reshape([[side[part] for side in pair] for pair in sides], (-1, 2, n)) for part in (0, 1))
         alone = moved * (1.0 - moved[:, ::-1])  # joints that move both sides leave the distance as it is
-        self._moves = alone[:, 1] - alone[:, 0]
+        self._moves, self._alone = alone[:, 1] - alone[:, 0], alone
         self._lever = (lever * alone).sum(1)
-        self._bend, self._turn = np.sqrt(self._lever), (extent * alone).sum(1)
-        self._radius = self._model.geom_rbound[self._first] + self._model.geom_rbound[self._second]
-        self._endless = self._model.geom_rbound[self._second] == 0
+        self._bend = np.sqrt(self._lever)
+        self._core = np.reshape([core_of(self._model, geom) for geom in self._geoms.flat], (-1, 2, 1))
+        self._radius, self._endless = radii.sum(1), radii[:, 1] == 0
 
-    def _side(self, geom: int) -> tuple[Array, Array, Array]:
-        """Of one geom: which joints move it (n,), their levers (n,) [m], its extent (n,) [m]."""
+    def _side(self, geom: int) -> tuple[Array, Array]:
+        """Of one geom: which joints move it (n,), and their levers (n,) [m]."""
         model, frames = self._model, self._frames
         body = int(model.geom_bodyid[geom])
         offset = float(np.linalg.norm(model.geom_pos[geom]) + model.geom_rbound[geom])
-        moved = frames.moved_by(body).astype(float)
-        return moved, frames.levers(body, offset), np.full(len(moved), extent_of(model, geom))
+        return frames.moved_by(body).astype(float), frames.levers(body, offset)
 
     def at(self, position: Array) -> Clearance:
         """The distances at joint positions (B, n) [rad]."""
@@ -77,33 +75,46 @@ class Collision:
     def _measured(self, position: Array) -> Clearance:
         """Pairs further apart than `look` are bounded by their bounding spheres and how far their links can reach."""
         self._frames.place(position)
-        centres = self._frames.data.geom_xpos
-        apart = np.sqrt(((centres[self._first] - centres[self._second]) ** 2).sum(-1)) - self._radius
+        centres = self._frames.data.geom_xpos[self._geoms]
+        between = centres[:, 1] - centres[:, 0]
+        apart = np.sqrt((between * between).sum(-1)) - self._radius
         near = self._endless | (apart < self._terms.look)
         distance, ends = np.where(near, self._terms.look, apart), np.zeros((len(near), 6))
         self._measure(np.flatnonzero(near), distance, ends)
-        seen = near & (distance < self._terms.look)
+        known = (near & (distance < self._terms.look))[:, None]
         direction = (ends[:, 3:] - ends[:, :3]) / np.where(np.abs(distance) > NOTHING, distance, np.inf)[:, None]
-        rate = rates(ends[:, :3], direction, self._moves, self._frames.screws)
-        known = seen[:, None]
-        turn, bend = np.where(known, self._turn, self._lever), np.where(known, self._bend, 0.0)
-        return Clearance((distance - self._terms.margin)[None], (rate * known)[None], turn[None], bend[None])
+        screws = self._frames.screws
+        rate = rates(ends[:, :3], direction, self._moves, screws) * known
+        turn = np.where(known, self._turn(centres - ends.reshape(-1, 2, 3), direction, screws[:, :3]), self._lever)
+        bend = np.where(known, self._bend, 0.0)
+        return Clearance((distance - self._terms.margin)[None], rate[None], turn[None], bend[None])
+
+    def _turn(self, inwards: Array, direction: Array, axes: Array) -> Array:
+        """How fast other points than the nearest can come nearer, at most, than those do (m, n) [m/rad].
+
+        Args:
+            inwards: from the nearest points to the middles of their shapes (m, 2, 3) [m].
+            direction: from one nearest point to the other (m, 3).
+            axes: of the joints (n, 3).
+        """
+        across = np.sqrt(np.maximum(1.0 - (direction @ axes.T) ** 2, 0.0))
+        middles = np.abs(cross(inwards, direction[:, None]) @ axes.T)
+        return np.asarray((self._alone * (middles + self._core * across[:, None])).sum(1))
 
     def _measure(self, which: NDArray[np.intp], distance: Array, ends: Array) -> None:
         model, data, look = self._model, self._frames.data, self._terms.look
-        first, second = self._first.tolist(), self._second.tolist()
         for index in which.tolist():
-            distance[index] = mujoco.mj_geomDistance(model, data, first[index], second[index], look, ends[index])
+            distance[index] = geom_distance(model, data, self.pairs.geoms[index], look, ends[index])
 
 
-def extent_of(model: mujoco.MjModel, geom: int) -> float:
-    """How far a shape's other points may be from the one that is nearest to something, less its rounding [m].
+def core_of(model: mujoco.MjModel, geom: int) -> float:
+    """How far a shape's points are from its middle, at most, less its rounding [m].
 
-    A sphere is a point with a rounding and a capsule a line; for any other shape its bounding sphere is crossed.
+    A sphere is a point with a rounding and a capsule a line; any other shape has no rounding.
     """
     kind, size = model.geom_type[geom], model.geom_size[geom]
     if kind == mujoco.mjtGeom.mjGEOM_SPHERE:
         return 0.0
     if kind == mujoco.mjtGeom.mjGEOM_CAPSULE:
-        return 2.0 * float(size[1])
-    return 2.0 * float(model.geom_rbound[geom])
+        return float(size[1])
+    return float(model.geom_rbound[geom])

@@ -29,21 +29,23 @@ class Envelope:
         room = np.maximum(terms.margin * (high - low), terms.least)
         self._low, self._high = low - room, high + room
         self._names, self._stops = contract.observation_names, terms.reaction == "stop"
+        self._newest = contract.newest_step
 
     def certify(self, state: ControlState, nominal: Array) -> Certified:
         """Pass `nominal` (n,) on, with a warning or, where declared, infeasible."""
         if state.observation is None:
             return Certified(nominal)
-        outside = beyond(state.observation[-len(self._names) :], self._low, self._high)
+        newest = state.observation[self._newest]
+        outside = beyond(newest, self._low, self._high)
         if (outside <= 0).all():
             return Certified(nominal)
         if self._stops:
-            return Certified(nominal, feasible=False, reason=self._why(outside, state.observation))
+            return Certified(nominal, feasible=False, reason=self._why(outside, newest))
         return Certified(nominal, warnings=("outside",))
 
     def _why(self, outside: Array, observation: Array) -> str:
         worst = int(np.argmax(np.nan_to_num(outside / (self._high - self._low + 1e-12), nan=np.inf)))
         return (
             f"observation {self._names[worst]} left the training data: expected {self._low[worst]:.4g} to "
-            f"{self._high[worst]:.4g}, got {observation[worst - len(self._names)]:.4g}"
+            f"{self._high[worst]:.4g}, got {observation[worst]:.4g}"
         )

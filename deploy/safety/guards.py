@@ -4,44 +4,54 @@ from __future__ import annotations
 
 from onestride.deploy.contract import Contract
 from onestride.deploy.safety.types import Certified, ControlState
-from onestride.deploy.terms import ObjectSource, ScalarSource
-from onestride.hardware.description import Detection
+from onestride.deploy.sources import IMU, JOINTS, ODOMETRY
+from onestride.hardware.description import Detection, RobotDescription
 from onestride.hardware.state import Array
+
+#: Streams of the robot's own driver, which come at one rate.
+OWN = (JOINTS.name, IMU.name, ODOMETRY.name)
 
 
 class FreshStreams:
-    """Refuses when a stream that the policy reads has stalled."""
+    """Refuses when a stream that the policy reads has stalled.
+
+    Attributes:
+        bounds: largest age of each stream that is watched [s].
+    """
 
     name = "fresh_streams"
     claim = "no command is computed from measurements older than declared"
 
     def __init__(self, detection: Detection, streams: tuple[str, ...], max_age: dict[str, float] | None = None) -> None:
-        self._bounds = {
+        self.bounds = {
             name: min(
-                detection.joints_stale if name == "joints" else detection.objects_stale,
+                detection.joints_stale if name in OWN else detection.objects_stale,
                 (max_age or {}).get(name, float("inf")),
             )
             for name in streams
         }
 
     @classmethod
-    def of(cls, contract: Contract, detection: Detection) -> FreshStreams:
-        """Watches what a contract's policy reads, each stream by the smallest age that its terms allow."""
-        streams = ["joints"]
+    def of(cls, contract: Contract, robot: RobotDescription) -> FreshStreams:
+        """Watches what a contract's policy reads, each stream by the smallest age that its terms allow.
+
+        The inertial sensor of a floating base is watched in any case. A velocity command is not: an old one counts as
+        zero, which is no fault.
+        """
+        streams = [stream.name for stream in contract.streams if stream.required]
         max_age: dict[str, float] = {}
         for term in contract.observations:
-            source = term.source
-            name = source.object if isinstance(source, ObjectSource) else "joints"
-            name = source.scalar if isinstance(source, ScalarSource) else name
-            streams.append(name)
-            if term.max_age is not None:
-                max_age[name] = min(term.max_age, max_age.get(name, float("inf")))
-        return cls(detection, tuple(dict.fromkeys(streams)), max_age)
+            for stream in term.source.streams:
+                if term.max_age is not None:
+                    max_age[stream.name] = min(term.max_age, max_age.get(stream.name, float("inf")))
+        if robot.base is not None:
+            streams.append(IMU.name)
+        return cls(robot.detection, tuple(dict.fromkeys(streams)), max_age)
 
     def certify(self, state: ControlState, nominal: Array) -> Certified:
         """Pass `nominal` (n,) on, or declare it infeasible and name the stream."""
         margin = float("inf")
-        for name, bound in self._bounds.items():
+        for name, bound in self.bounds.items():
             received = state.measurement.received.get(name)
             if received is None:
                 return Certified(nominal, feasible=False, reason=f"stream {name}: nothing received")

@@ -15,7 +15,9 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from onestride.deploy.safety.braking import Worst
 from onestride.deploy.safety.reach import Limits, largest_change, stoppable_step, stopping_change, stopping_distance
 from onestride.deploy.safety.types import Box, Motion, Rows, Yield
 from onestride.hardware.description import RobotDescription
@@ -42,10 +44,12 @@ class Reserve(NamedTuple):
     Attributes:
         speed: change of speed that letting go of the largest acceleration takes (n,) [rad]; -inf without that limit.
         distance: the longest way of one step and the stop after it (n,) [rad]; -inf without a speed limit.
+        stop: a bound on that way for any step.
     """
 
     speed: Array
     distance: Array
+    stop: Worst
 
     @classmethod
     def of(cls, limits: Limits, robot: RobotDescription) -> Reserve:
@@ -55,11 +59,19 @@ class Reserve(NamedTuple):
         return cls(
             np.where(np.isfinite(robot.acceleration_limits), limits.acceleration * periods, -np.inf),
             np.where(np.isfinite(robot.velocity_limits), (periods + 2.0) * limits.speed + stop, -np.inf),
+            Worst.of(limits),
         )
+
+    def tight(self, room: Array, step: Array, change: Array) -> NDArray[np.bool_]:
+        """Where a step, `change` longer than the last, may lead out of `room` before it is stopped, all (..., n)."""
+        ahead = np.maximum(step, 0.0)
+        return (room < self.distance) & (room < ahead + self.stop.overshoot(ahead, change))
 
 
 def jerk_box(room: Array | None, v: Array, a: Array, limits: Limits, reserve: Reserve) -> tuple[Array, Array]:
     """The changes of step that keep jerk and acceleration, now and until the joint has stopped.
+
+    Only the joints, and of them the sides, that come near a limit are looked at closely.
 
     Args:
         room: distances to the lower and to the upper position limit (2, B, n) [rad]; None where both are far.
@@ -71,16 +83,25 @@ def jerk_box(room: Array | None, v: Array, a: Array, limits: Limits, reserve: Re
     Returns:
         Least and largest change (B, n) [rad]; the stop's own change is always between them.
     """
-    least, most = np.maximum(a - limits.jerk, -limits.acceleration), np.minimum(a + limits.jerk, limits.acceleration)
-    fast = ((np.abs(v) + reserve.speed > limits.speed) | (np.abs(a) > limits.acceleration)).any()
-    if not fast and room is None:
-        return least, most
-    stop, v = stopping_change(v, a, limits) * SIDES, v * SIDES
-    ends = np.minimum(np.stack([-least, most]), stoppable_step(limits.speed - v, limits.jerk))
-    ends = np.maximum(ends, stop)
+    v, a = SIDES * v, SIDES * a
+    ends = np.minimum(a + limits.jerk, limits.acceleration)
+    close = (v + reserve.speed > limits.speed) | (np.abs(a) > limits.acceleration)
     if room is not None:
-        ends = largest_change(room, v, stop, ends, limits)
+        tight = reserve.tight(room, v + ends, ends)
+        room, close = room if np.count_nonzero(tight) else None, close | tight
+    which = np.flatnonzero(close)
+    if len(which):
+        some = Limits(*(limit[which % limits.speed.size] for limit in limits))
+        left = None if room is None else room.ravel()[which]
+        ends.ravel()[which] = _largest(left, v.ravel()[which], a.ravel()[which], ends.ravel()[which], some)
     return -ends[0], ends[1]
+
+
+def _largest(room: Array | None, v: Array, a: Array, most: Array, limits: Limits) -> Array:
+    """The largest change upwards (k,) [rad], `most` or less, after which speed and position limits can be kept."""
+    stop = stopping_change(v, a, limits)
+    most = np.maximum(np.minimum(most, stoppable_step(limits.speed - v, limits.jerk)), stop)
+    return most if room is None else largest_change(room, v, stop, most, limits)
 
 
 #: Signs of the lower and the upper side (2, 1, 1).
@@ -97,6 +118,7 @@ class JointLimits:
         self._robot = robot
         self._lower, self._upper = robot.position_limits
         self._lowest, self._highest = self._lower[None], self._upper[None]
+        self._edges = np.stack([-self._lowest, self._highest])
         self._accelerations = bool(np.isfinite(robot.acceleration_limits).any())
         self._jerks = bool(np.isfinite(robot.jerk_limits).any())
         self._period = 0.0
@@ -117,19 +139,24 @@ class JointLimits:
     def rows(self, motion: Motion) -> tuple[Rows | Box, ...]:
         """Position, speed and stopping; acceleration and jerk where they are declared."""
         limits, sent = self._limits_of(motion), motion.sent
-        down, up = sent - self._lower, self._upper - sent
-        near = (np.minimum(down, up) < self._reserve.distance).any()
-        room = np.stack([down, up]) if near else None
+        room = self._edges - SIDES * sent
+        near = np.flatnonzero(room < self._reserve.distance)
         boxes = [
             Box("position", *self._positions(len(sent)), lasting=True),
             Box("velocity", sent - limits.speed, sent + limits.speed),
         ]
-        if room is not None:
-            down, up = stoppable_step(room, limits.braking)
+        if len(near):
+            down, up = self._stoppable(room, near, limits)
             boxes.append(Box("stopping", sent - down, sent + up))
         if self._accelerations:
-            boxes.extend(self._comfort(motion, limits, room))
+            boxes.extend(self._comfort(motion, limits, room if len(near) else None))
         return tuple(boxes)
+
+    def _stoppable(self, room: Array, near: NDArray[np.intp], limits: Limits) -> Array:
+        """The steps to either side (2, B, n) [rad] from which braking ends in time; the indices of those near count."""
+        steps = np.full(room.shape, np.inf)
+        steps.ravel()[near] = stoppable_step(room.ravel()[near], limits.braking[near % limits.braking.size])
+        return steps
 
     def _comfort(self, motion: Motion, limits: Limits, room: Array | None) -> list[Box]:
         """Acceleration and jerk, which give way to other claims; `room` as `jerk_box` has it."""

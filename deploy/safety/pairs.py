@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from itertools import combinations
 
 import mujoco
+import numpy as np
 
 from onestride.deploy.safety.capsules import ADDED
+from onestride.deploy.safety.distance import geom_distance
 from onestride.deploy.safety.frames import Frames
 from onestride.hardware.errors import OneStrideError
 from onestride.hardware.safety.geometry import CollisionRow
@@ -145,8 +147,7 @@ class PairChoice:
 
     def _touch(self, pair: Pair) -> bool:
         margin = self._terms.margin
-        distance = mujoco.mj_geomDistance(self._model, self._frames.data, *pair, 2.0 * margin, None)
-        return bool(distance < margin)
+        return geom_distance(self._model, self._frames.data, pair, 2.0 * margin, np.empty(6)) < margin
 
     def _left_out(self, pair: Pair, found: Pairs) -> None:
         names = self._name(pair[0]), self._name(pair[1])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -33,7 +35,71 @@ class Bounds(NamedTuple):
 
     def outside(self, command: Array) -> bool:
         """Whether a joint of `command` (n,) is out of them, or not a number."""
-        return not ((command >= self.low) & (command <= self.high)).all()
+        inside = (command >= self.low) & (command <= self.high)
+        return bool(np.count_nonzero(inside) < inside.size)
+
+
+class Layout(NamedTuple):
+    """In what order boxes are kept, those that yield last first; the same from tick to tick.
+
+    Attributes:
+        order: places of the boxes as they were stated (k,).
+        names: of their rules (k,).
+        ends: how many of them are kept at each level.
+        lasting: which stay where they are while the robot moves.
+    """
+
+    order: tuple[int, ...]
+    names: tuple[str, ...]
+    ends: dict[Yield, int]
+    lasting: tuple[int, ...]
+
+
+@lru_cache(maxsize=64)
+def _layout(stated: tuple[tuple[str, str, Yield, bool], ...]) -> Layout:
+    """For boxes of which source, name, level and whether they last are known."""
+    order = tuple(sorted(range(len(stated)), key=lambda place: stated[place][2]))
+    names = tuple(_full_name(stated[place][0], stated[place][1]) for place in order)
+    ends = {level: sum(one[2] <= level for one in stated) for level in LEVELS}
+    return Layout(order, names, ends, tuple(at for at, place in enumerate(order) if stated[place][3]))
+
+
+class Boxes(NamedTuple):
+    """The boxes of all sources, one below the other.
+
+    Attributes:
+        layout: their order and names.
+        low: (k, n) [rad].
+        high: (k, n) [rad].
+    """
+
+    layout: Layout
+    low: Array
+    high: Array
+
+    @classmethod
+    def of(cls, claims: Claims, joints: int) -> Boxes:
+        """Those among the claims."""
+        found = [(source, claim) for source, claim in claims if isinstance(claim, Box)]
+        layout = _layout(tuple([(source, box.name, box.yields, box.lasting) for source, box in found]))
+        if not found:
+            return cls(layout, np.zeros((0, joints)), np.zeros((0, joints)))
+        boxes = [found[place][1] for place in layout.order]
+        return cls(layout, np.concatenate([box.low for box in boxes]), np.concatenate([box.high for box in boxes]))
+
+    def together(self, harder: int, level: Yield) -> Bounds | None:
+        """What the boxes of one level have in common, after so many harder ones; None where there are none."""
+        end = self.layout.ends[level]
+        if end == harder:
+            return None
+        return Bounds(np.maximum.reduce(self.low[harder:end]), np.minimum.reduce(self.high[harder:end]))
+
+    def broken(self, command: Array, level: Yield) -> list[str]:
+        """Names of the rules up to a level that `command` (n,) breaks, in the order in which they were stated."""
+        end, order = self.layout.ends[level], self.layout.order
+        kept = (command >= self.low[:end] - ROUNDING) & (command <= self.high[:end] + ROUNDING)
+        broken = np.flatnonzero(~kept.all(axis=1)).tolist()
+        return [self.layout.names[at] for at in sorted(broken, key=order.__getitem__)]
 
 
 @dataclass(frozen=True)
@@ -42,7 +108,7 @@ class Problem:
 
     Attributes:
         motion: the state, a batch of one.
-        boxes: of all sources, by name.
+        boxes: of all sources.
         bounds: what the boxes leave at each level of yielding; empty where the hard ones contradict one another.
         names: of the rows (m,).
         matrix: the rows, made 1 long; zeros stay zeros (m, n).
@@ -52,7 +118,7 @@ class Problem:
     """
 
     motion: Motion
-    boxes: tuple[tuple[str, Box], ...]
+    boxes: Boxes
     bounds: dict[Yield, Bounds]
     names: tuple[str, ...]
     matrix: Array
@@ -72,23 +138,20 @@ class Problem:
 
     def broken(self, command: Array, level: Yield = Yield.JERK) -> tuple[str, ...]:
         """Names of the rules of a level that `command` (n,) breaks."""
-        boxes = (name for name, box in self.boxes if box.yields <= level and _breaks(command, box))
+        boxes = self.boxes.broken(command, level)
+        if not self.names:
+            return tuple(boxes)
         over = ~(self.room(command) >= -ROUNDING) & (self.yields <= level)
         return tuple(dict.fromkeys((*boxes, *(self.names[row] for row in np.flatnonzero(over)))))
 
     def margin(self, command: Array) -> float:
         """The smallest distance that `command` (n,) leaves to a hard row or lasting bound [rad]."""
-        least = np.inf
+        least = [np.inf]
         if self.names:
-            least = np.where(self.yields == Yield.NEVER, self.room(command), np.inf).min()
-        for _, box in self.boxes:
-            if box.lasting:
-                least = min(least, np.minimum(command - box.low[0], box.high[0] - command).min())
-        return float(least)
-
-
-def _breaks(command: Array, box: Box) -> bool:
-    return not ((command >= box.low[0] - ROUNDING) & (command <= box.high[0] + ROUNDING)).all()
+            least.append(np.where(self.yields == Yield.NEVER, self.room(command), np.inf).min())
+        for at in self.boxes.layout.lasting:
+            least += np.minimum(command - self.boxes.low[at], self.boxes.high[at] - command).tolist()
+        return float(min(least))
 
 
 def gather(motion: Motion, claims: Claims, joints: tuple[str, ...]) -> Problem:
@@ -99,7 +162,7 @@ def gather(motion: Motion, claims: Claims, joints: tuple[str, ...]) -> Problem:
         claims: each with the name of its source.
         joints: names of the joints, in order.
     """
-    boxes = tuple((_full_name(source, claim.name), claim) for source, claim in claims if isinstance(claim, Box))
+    boxes = Boxes.of(claims, len(joints))
     bounds, clash = _nested(boxes, joints)
     rows = [(source, claim) for source, claim in claims if isinstance(claim, Rows)]
     names = tuple(_full_name(source, name) for source, claim in rows for name in claim.names)
@@ -118,14 +181,15 @@ def _full_name(source: str, rule: str) -> str:
     return rule if rule.startswith(source) else f"{source}.{rule}"
 
 
-def _nested(boxes: Sequence[tuple[str, Box]], joints: tuple[str, ...]) -> tuple[dict[Yield, Bounds], str]:
+def _nested(boxes: Boxes, joints: tuple[str, ...]) -> tuple[dict[Yield, Bounds], str]:
     """Bounds of each level within those of the harder one; its nearest edge, for a joint where they do not meet."""
-    hard = _together(boxes, Yield.NEVER) or Bounds(np.full(len(joints), -np.inf), np.full(len(joints), np.inf))
-    if not (hard.low <= hard.high).all():
-        return {}, _clash(boxes, joints, int(np.argmax(~(hard.low <= hard.high))))
+    hard = boxes.together(0, Yield.NEVER) or Bounds(np.full(len(joints), -np.inf), np.full(len(joints), np.inf))
+    meet = hard.low <= hard.high
+    if np.count_nonzero(meet) < meet.size:
+        return {}, _clash(boxes, joints, int(np.argmin(meet)))
     levels = {Yield.NEVER: hard}
-    for level in (Yield.TASK, Yield.ACCELERATION, Yield.JERK):
-        own = _together(boxes, level)
+    for harder, level in pairwise(reversed(LEVELS)):
+        own = boxes.together(boxes.layout.ends[harder], level)
         if own is not None:
             ends = hard.nearest(own.low), hard.nearest(own.high)
             hard = Bounds(np.minimum(*ends), np.maximum(*ends))
@@ -133,21 +197,13 @@ def _nested(boxes: Sequence[tuple[str, Box]], joints: tuple[str, ...]) -> tuple[
     return levels, ""
 
 
-def _together(boxes: Sequence[tuple[str, Box]], level: Yield) -> Bounds | None:
-    """What the boxes of one level have in common."""
-    own = [box for _, box in boxes if box.yields is level]
-    if not own:
-        return None
-    low, high = own[0].low[0], own[0].high[0]
-    for box in own[1:]:
-        low, high = np.maximum(low, box.low[0]), np.minimum(high, box.high[0])
-    return Bounds(low, high)
-
-
-def _clash(boxes: Sequence[tuple[str, Box]], joints: tuple[str, ...], joint: int) -> str:
-    hard = [(name, box.low[0, joint], box.high[0, joint]) for name, box in boxes if box.yields is Yield.NEVER]
-    if any(np.isnan((low, high)).any() for _, low, high in hard):
+def _clash(boxes: Boxes, joints: tuple[str, ...], joint: int) -> str:
+    count, names = boxes.layout.ends[Yield.NEVER], boxes.layout.names
+    low, high = boxes.low[:count, joint], boxes.high[:count, joint]
+    if np.isnan(low).any() or np.isnan(high).any():
         return f"{joints[joint]}: a bound is not a number"
-    above, low, _ = max(hard, key=lambda one: one[1])
-    below, _, high = min(hard, key=lambda one: one[2])
-    return f"no command of {joints[joint]} keeps {above} (at least {low:.4f} rad) and {below} (at most {high:.4f} rad)"
+    first, last = int(low.argmax()), int(high.argmin())
+    return (
+        f"no command of {joints[joint]} keeps {names[first]} (at least {low[first]:.4f} rad) "
+        f"and {names[last]} (at most {high[last]:.4f} rad)"
+    )

@@ -5,8 +5,8 @@ the two motions, commanded and measured, does not, since a lagging joint still g
 to -0.6 in sound runs of the simulated UR5e, where that of pull and motion never fell below 0.7). A joint that is
 measured with the wrong sign runs away from where it is pulled.
 
-What happened between two samples far apart nobody knows: a joint may have turned round in between, several times. So the
-window begins anew after a gap, and the claim is one about streams without gaps.
+What happened between two samples far apart nobody knows: a joint may have turned round in between, several times. So
+the window begins anew after a gap, and the claim is one about streams without gaps.
 """
 
 from __future__ import annotations

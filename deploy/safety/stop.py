@@ -1,19 +1,82 @@
 """The declared safe stop: what is sent once control is lost.
 
-Claim: from the last sent commands, every joint comes to rest with the declared deceleration, changed no faster than
-its jerk limit, inside its position limits, within the declared time, and stays there. It needs no measurement and no
-policy. Every source of rows makes its own claim for this stop as well, so that the stop from a certified command is
-certified with it, to the point where the robot stands.
+Claim of `decelerate_and_hold`: from the last sent commands, every joint comes to rest with the declared deceleration,
+changed no faster than its jerk limit, inside its position limits, within the declared time, and stays there. It needs
+no measurement and no policy. Every source of rows makes its own claim for this stop as well, so that the stop from a
+certified command is certified with it, to the point where the robot stands.
+
+Claim of `damping`: the drives take energy out of every joint and put none in; the robot is left alone for the declared
+time in which it comes to lie still. Where it comes to lie is not claimed.
 """
 
 from __future__ import annotations
+
+from typing import Protocol
 
 import numpy as np
 
 from onestride.deploy.safety.joints import joint_limits
 from onestride.deploy.safety.reach import stopping_change
-from onestride.hardware.description import RobotDescription
+from onestride.hardware.description import DampingStop, RobotDescription
 from onestride.hardware.state import Array
+
+
+class Stop(Protocol):
+    """A way to bring the robot to rest, one command after the other."""
+
+    @property
+    def damping(self) -> bool:
+        """Whether the robot is damped, whatever the commands say."""
+        ...
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether the robot has been brought to rest."""
+        ...
+
+    def begin(self, sent: Array, velocity: Array, acceleration: Array) -> None:
+        """Start from the last command (n,) [rad], its velocity [rad/s] and its acceleration [rad/s^2]."""
+        ...
+
+    def next(self) -> Array:
+        """The next command (n,) [rad]."""
+        ...
+
+
+def safe_stop(robot: RobotDescription, period: float) -> Stop:
+    """The robot's declared safe stop, with commands every `period` [s]."""
+    if isinstance(robot.safe_stop, DampingStop):
+        return Damping(robot.safe_stop, period)
+    return DecelerateAndHold(robot, period)
+
+
+class Damping:
+    """Takes the stiffness away and damps the joints: the robot sinks to the ground.
+
+    Args:
+        terms: as the robot declares it.
+        period: of the commands [s].
+    """
+
+    damping = True
+
+    def __init__(self, terms: DampingStop, period: float) -> None:
+        self._ticks, self._left = int(np.ceil(terms.completes_within / period)), 0
+
+    def begin(self, sent: Array, velocity: Array, acceleration: Array) -> None:
+        """Start; there is no way to follow, so the last command (n,) [rad] is kept for the record."""
+        del velocity, acceleration
+        self._command, self._left = np.array(sent), self._ticks
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether the declared time has passed."""
+        return self._left == 0
+
+    def next(self) -> Array:
+        """The command that is kept (n,) [rad]; no drive follows it."""
+        self._left = max(self._left - 1, 0)
+        return self._command.copy()
 
 
 class DecelerateAndHold:
@@ -25,6 +88,8 @@ class DecelerateAndHold:
         hard: brake with all that the joints' acceleration limits allow, at once where there is none, instead of with
             the declared deceleration.
     """
+
+    damping = False
 
     def __init__(self, robot: RobotDescription, period: float, *, hard: bool = False) -> None:
         self._lower, self._upper = robot.position_limits

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from onestride.deploy.safety.braking import Path
+from onestride.deploy.safety.braking import Path, Worst
 from onestride.deploy.safety.joints import joint_limits
 from onestride.deploy.safety.reach import Limits, stopping_change
 from onestride.deploy.safety.types import Motion
@@ -47,6 +47,7 @@ class Stopping:
         self._robot, self._period = robot, 0.0
         self._motion: Motion | None = None
         self._after: tuple[Motion, bytes, Path] | None = None
+        self._around: tuple[Motion, bytes, Path] | None = None
 
     def ahead(self, motion: Motion) -> Ahead:
         """The stop from a state, and the steps around it."""
@@ -58,10 +59,22 @@ class Stopping:
         """Where a command (B, n) [rad] and the stop after it lead, from the last sent command on."""
         key = command.tobytes()
         if self._after is None or self._after[0] is not motion or self._after[1] != key:
-            ahead = self.ahead(motion)
-            path = Path.stopped(command - motion.sent, ahead.last, ahead.limits)
-            self._after = motion, key, path
+            last, limits = motion.sent_velocity * motion.period, self._limits_of(motion.period)
+            self._after = motion, key, Path.stopped(command - motion.sent, last, limits)
         return self._after[2]
+
+    def towards(self, motion: Motion, command: Array) -> Path:
+        """The same as positions."""
+        return self.after(motion, command).seen_from(-motion.sent)
+
+    def around(self, motion: Motion, command: Array) -> Path:
+        """Positions around a command (B, n) [rad] that the stop may lead to, wider than `towards`, and cheap."""
+        key = command.tobytes()
+        if self._around is None or self._around[0] is not motion or self._around[1] != key:
+            self._limits_of(motion.period)
+            step, last = command - motion.sent, motion.sent_velocity * motion.period
+            self._around = motion, key, Path.around(command, self._worst.overshoot(step, step - last))
+        return self._around[2]
 
     def _look(self, motion: Motion) -> Ahead:
         limits = self._limits_of(motion.period)
@@ -80,6 +93,7 @@ class Stopping:
             self._period, self._limits = period, limits._replace(speed=np.where(self.limited, limits.speed, 0.0))
             changes = 2.0 * np.minimum(limits.acceleration, limits.jerk)
             self._spread = np.minimum(WIDEST * self._limits.speed, changes)
+            self._worst = Worst.of(self._limits)
         return self._limits
 
 

@@ -167,6 +167,9 @@ def load_mapping(path: Path | None, contract: Contract) -> Mapping:
         OneStrideError: the file is missing or unreadable, a field is wrong, or it does not fit the contract.
     """
     said = {} if path is None else _read(path)
+    for term in contract.actions:
+        if term.mode == "joint_position":
+            raise OneStrideError(f"a person acts by increments, but the action {term.name} is joint positions")
     try:
         mapping = Mapping.model_validate(_over(_defaults(contract), said))
     except ValidationError as error:
@@ -211,7 +214,8 @@ def _defaults(contract: Contract) -> dict[str, Any]:
 def _grippers(contract: Contract) -> dict[str, str]:
     """Joints whose drives limit their own speed, as grippers' drives do, and the elements that move them."""
     robot = contract.robot
-    slow = {name for name, speed in zip(robot.joints, robot.velocity, strict=True) if speed is None} if robot else set()
+    limits = zip(robot.joints, robot.velocity, strict=True) if robot and robot.velocity else ()
+    slow = {name for name, speed in limits if speed is None}
     return {
         joint: element
         for term in contract.actions

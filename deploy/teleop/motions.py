@@ -75,7 +75,7 @@ class TwistMotion:
         for place, term in placed(contract):
             twist = _TWIST.get(term.mode)
             if twist is not None:
-                self._parts.append((place, twist, 1.0 if mapping.twist == "unitless" else seconds / term.scale))
+                self._parts.append((place, twist, 1.0 if mapping.twist == "unitless" else seconds / term.uniform_scale))
         if not self._parts:
             raise OneStrideError(
                 "a twist moves an effector: expected effector increments among the actions, "
@@ -169,7 +169,7 @@ class _Grip:
         if not term.joints:
             raise OneStrideError(f"mapping: leader.gripper: expected an element that moves a joint, got {term.mode}")
         (self._joint,) = forward.robot.indices((term.joints[index],))
-        self._open, self._closed, self._scale = leader.open, leader.closed, term.scale
+        self._open, self._closed, self._scale = leader.open, leader.closed, term.uniform_scale
         limits = [float(limit[self._joint]) for limit in forward.robot.position_limits]
         self._from, self._to = limits if buttons.closing > 0 else limits[::-1]
         self._low, self._high = min(limits), max(limits)
@@ -192,7 +192,7 @@ class _Grip:
 
 def action_box(contract: Contract) -> tuple[Array, Array]:
     """Lowest and highest action (Da,)."""
-    box = np.array([term.clip for term in contract.actions for _ in term.names], dtype=float)
+    box = np.array([term.clip or (-np.inf, np.inf) for term in contract.actions for _ in term.names], dtype=float)
     return box[:, 0], box[:, 1]
 
 

@@ -29,10 +29,12 @@ class Increments:
         self._terms, self._forward, self._size = contract.kinematics, forward, contract.action_size
         self._lower, self._upper = forward.robot.position_limits
         self._effector = [
-            (place, PARTS[term.mode], term.scale) for place, term in placed(contract) if term.mode in PARTS
+            (place, PARTS[term.mode], term.uniform_scale) for place, term in placed(contract) if term.mode in PARTS
         ]
         self._joints = [
-            (place, forward.robot.indices(term.joints), term.scale) for place, term in placed(contract) if term.joints
+            (place, forward.robot.indices(term.joints), term.uniform_scale)
+            for place, term in placed(contract)
+            if term.joints
         ]
 
     def frame(self, position: Array) -> Array:

@@ -103,7 +103,7 @@ class SupervisedController(Controller):
     def _hand_over(self, actor: Actor) -> None:
         self._executor.reset()
         self._inference.reset()
-        self._due_since = None
+        self._due_since, self._requested = None, False
         self._hold_here()  # until the next actor's first action
         self.actor = actor
 
@@ -114,6 +114,7 @@ class SupervisedController(Controller):
         if actor is Actor.OPERATOR:
             action = self.operator.action(measurement, self._sent)
             self._aim(self._mapper.target(measurement, action, self._sent))
+            self.observer.acted(action)
             self._asked += 1
             self._inference.request(observation, self._asked)
         else:

@@ -21,12 +21,14 @@ from onestride.hardware.safety.guards import (
     RateGuard,
     SignGuard,
     StreamsGuard,
+    TiltGuard,
     TrackingGuard,
 )
-from onestride.hardware.safety.joints import ApproachFilter, JointRows
+from onestride.hardware.safety.joints import ApproachFilter, ImpedanceRow, JointRows
 
 RowTerms = Annotated[
-    JointRows | TankRow | WorkspaceRow | CollisionRow | LyapunovRow | BarrierRow, Field(discriminator="row")
+    JointRows | ImpedanceRow | TankRow | WorkspaceRow | CollisionRow | LyapunovRow | BarrierRow,
+    Field(discriminator="row"),
 ]
 
 
@@ -52,6 +54,7 @@ FilterTerms = Annotated[
     | RateGuard
     | OverspeedGuard
     | TrackingGuard
+    | TiltGuard
     | RegionFilter
     | DecreaseFilter
     | ApproachFilter
@@ -63,7 +66,7 @@ FilterTerms = Annotated[
 MODIFYING = (ApproachFilter, ProjectionFilter)
 
 #: Rows of which a second one would contradict or repeat the first.
-SINGLE = (JointRows, TankRow, CollisionRow)
+SINGLE = (JointRows, ImpedanceRow, TankRow, CollisionRow)
 
 USUAL_CHAIN: tuple[FilterTerms, ...] = (
     FiniteGuard(),
@@ -74,12 +77,12 @@ USUAL_CHAIN: tuple[FilterTerms, ...] = (
 )
 
 
-def checked(chain: Sequence[FilterTerms], frames: Collection[str]) -> None:
-    """Refuse a chain that contradicts itself or the robot with these frames.
+def checked(chain: Sequence[FilterTerms], frames: Collection[str], *, impedance: bool = False) -> None:
+    """Refuse a chain that contradicts itself or the robot with these frames, whose drives take `impedance` or not.
 
     Raises:
-        ValueError: the first filter is not `finite`, there is not exactly one projection with the joints' rows in it,
-            something modifies commands after it, or a frame is unknown.
+        ValueError: the first filter is not `finite`, there is not exactly one projection with the row of the drives in
+            it, something modifies commands after it, or a frame is unknown.
     """
     names = [terms.filter for terms in chain]
     if names[:1] != ["finite"]:
@@ -90,14 +93,16 @@ def checked(chain: Sequence[FilterTerms], frames: Collection[str]) -> None:
     for terms in chain[chain.index(projection) + 1 :]:
         if isinstance(terms, MODIFYING):
             raise ValueError(f"safety: {terms.filter} modifies commands, expected it before the projection")
-    _rows_agree(projection.rows)
+    _rows_agree(projection.rows, *(("impedance", "joints") if impedance else ("joints", "impedance")))
     _frames_exist((*chain, *projection.rows), frames)
 
 
-def _rows_agree(rows: Sequence[RowTerms]) -> None:
+def _rows_agree(rows: Sequence[RowTerms], wanted: str, other: str) -> None:
     names = [terms.row for terms in rows]
-    if "joints" not in names:
-        raise ValueError(f"safety: expected the row joints in the projection, got {', '.join(names) or 'no rows'}")
+    if wanted not in names:
+        raise ValueError(f"safety: expected the row {wanted} in the projection, got {', '.join(names) or 'no rows'}")
+    if other in names:
+        raise ValueError(f"safety: expected no row {other} beside {wanted}: it is for other drives")
     for terms in rows:
         if isinstance(terms, SINGLE) and names.count(terms.row) > 1:
             raise ValueError(f"safety: expected the row {terms.row} once, got it {names.count(terms.row)} times")

@@ -17,3 +17,9 @@ class JointRows(Model):
     """Position, speed, acceleration and jerk of every joint's command, and the way to stop before its limits."""
 
     row: Literal["joints"] = "joints"
+
+
+class ImpedanceRow(Model):
+    """For drives with impedance: targets inside the position limits that ask no drive for more than its effort."""
+
+    row: Literal["impedance"] = "impedance"

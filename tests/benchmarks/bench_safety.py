@@ -62,8 +62,7 @@ TANK = {
         }
     ],
 }
-# Left out: meshes that MuJoCo 3.8.1 takes for touching in some poses where they are 0.3 m apart.
-COLLISION = {"row": "collision", "margin": 0.005, "ignore": [["link2", "link6"], ["link2", "link7"]]}
+COLLISION = {"row": "collision", "margin": 0.005}
 
 #: Rows, and the most that a tick may take at the median and at the 99th percentile [us].
 CASES: dict[str, tuple[list[dict[str, Any]], float, float]] = {

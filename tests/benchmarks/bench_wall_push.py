@@ -23,7 +23,7 @@ from wall_push_scripts import play, script
 
 from onestride.training.environments.interface import Array
 from onestride.training.environments.own_tasks import create
-from onestride.training.environments.wall_push import ENERGY
+from onestride.training.environments.wall_push import ENERGY, WallPush
 
 Act = Callable[[Array], Array]
 
@@ -46,6 +46,7 @@ def learnt(run: Path) -> Act:
 def measured(name: str, act: Act, episodes: int, energy: float = ENERGY) -> dict[str, Any]:
     """Success and energy of one pusher in one environment."""
     environment = create(name, {"energy": energy})
+    assert isinstance(environment, WallPush)
     found = [play(environment, act, 1_000_000 + seed) for seed in range(episodes)]
     success, peak, _ = np.array(found, dtype=float).T
     bound = environment.port.bound

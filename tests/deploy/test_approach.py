@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from joint_attacks import without
+from limited_arm import limited_ur5e
 
 from onestride.deploy.safety.approach import Approach
 from onestride.deploy.safety.chain import Chain
@@ -17,7 +18,8 @@ from onestride.deploy.safety.types import ControlState, Filter
 from onestride.hardware.description import RobotDescription, load_robot
 from onestride.hardware.state import Array, Measurement
 
-ROBOTS = pytest.mark.parametrize("name", ["ur5e_2f85", "panda"])
+ARMS = {"ur5e_2f85": limited_ur5e(), "panda": load_robot("panda")}
+ROBOTS = pytest.mark.parametrize("name", ARMS)
 periods = pytest.mark.parametrize("period", [0.001, 0.002, 0.005, 0.01])
 
 
@@ -46,7 +48,7 @@ def followed(robot: RobotDescription, nominals: Array, period: float, *, smoothl
 @ROBOTS
 @periods
 def test_a_jump_is_neared_without_overshoot_and_reached_for_good(name, period):
-    robot = load_robot(name)
+    robot = ARMS[name]
     target = home(robot) + 0.3
     commands, _ = followed(robot, np.tile(target, (round(0.7 / period), 1)), period)
     assert np.all(commands <= target + 1e-3)
@@ -56,7 +58,7 @@ def test_a_jump_is_neared_without_overshoot_and_reached_for_good(name, period):
 @ROBOTS
 def test_it_is_almost_as_fast_as_may_be(name):
     """The shortest time for such a way, by the limits of each joint in continuous time."""
-    robot, period, way = load_robot(name), 0.002, 0.3
+    robot, period, way = ARMS[name], 0.002, 0.3
     commands, _ = followed(robot, np.tile(home(robot) + way, (1500, 1)), period)
     arms = np.isfinite(robot.velocity_limits)
     arrived = np.argmax(np.abs(commands - home(robot) - way) < 1e-3, axis=0)[arms] * period
@@ -70,7 +72,7 @@ def test_it_is_almost_as_fast_as_may_be(name):
 @periods
 def test_without_it_a_jump_makes_the_joints_swing(name, period):
     """What it is there for: commands that are merely clipped do not settle."""
-    robot = load_robot(name)
+    robot = ARMS[name]
     target = home(robot) + 0.3
     commands, _ = followed(robot, np.tile(target, (round(0.7 / period), 1)), period, smoothly=False)
     assert np.abs(commands[-50:] - target).max() > 0.02
@@ -79,7 +81,7 @@ def test_without_it_a_jump_makes_the_joints_swing(name, period):
 @ROBOTS
 @periods
 def test_a_motion_within_the_limits_is_passed_on_exactly(name, period):
-    robot = load_robot(name)
+    robot = ARMS[name]
     arms = np.isfinite(robot.velocity_limits)
     time = np.arange(round(1.0 / period))[:, None] * period
     nominals = home(robot) + np.where(arms, 0.1 * (1 - np.cos(3.0 * time)) ** 2, 0.0)
@@ -91,7 +93,7 @@ def test_a_motion_within_the_limits_is_passed_on_exactly(name, period):
 @ROBOTS
 def test_a_ramp_is_caught_up_with_and_left_without_swinging(name):
     """Twenty policy steps of 50 ms, each a straight line on, then one target for good."""
-    robot, period = load_robot(name), 0.005
+    robot, period = ARMS[name], 0.005
     arms = np.isfinite(robot.velocity_limits)
     ramp = np.minimum(np.arange(1, 401) / 200.0, 1.0)[:, None]
     commands, _ = followed(robot, home(robot) + np.where(arms, 0.8, 0.0) * ramp, period)
@@ -124,3 +126,22 @@ def test_asked_again_in_a_tick_it_has_no_opinion():
     approach, state = Approach(robot), ControlState(0.0, 0.005, Measurement(home(robot), np.zeros(7)), home(robot))
     assert approach.certify(state, home(robot) + 1.0).warnings == ("slowed",)
     assert approach.certify(state, home(robot) + 0.5).active == ()
+
+
+@ROBOTS
+def test_during_a_soft_start_the_limits_that_are_in_force_then_count(name):
+    """Otherwise they would be the projection's to keep, and a jump at the start of every run an intervention."""
+    robot, period = ARMS[name], 0.005
+    chain, sent = Chain([Approach(robot), Projection([JointLimits(robot)], robot.joint_names)]), home(robot)
+    velocity, acceleration = np.zeros_like(sent), np.zeros_like(sent)
+    target = home(robot) + np.where(np.isfinite(robot.velocity_limits), 0.3, 0.0)
+    for tick in range(40):
+        scale = min(1.0, (tick + 1) * period / 0.2)
+        measurement = Measurement(sent, velocity)
+        state = ControlState(0.0, period, measurement, sent, 0.0, scale, velocity, acceleration)
+        answer = chain.certify(state, target)
+        assert answer.feasible, answer.reason
+        before, velocity = velocity, (answer.action - sent) / period
+        acceleration, sent = (velocity - before) / period, answer.action
+    assert chain.counters["approach.slowed"] > 30
+    assert chain.counters["interventions"] == 0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from policy_samples import changed, parse, signed_anew
 
-from onestride.deploy.bench import BenchOptions, bench
+from onestride.deploy.bench.bench import BenchOptions, bench
 from onestride.deploy.check import check_file
 from onestride.deploy.export import export_policy
 from onestride.deploy.runtime import PolicyRuntime
@@ -85,7 +85,7 @@ def test_check_and_bench_say_how_many(ranked_policy):
     assert all(finding.passed for finding in findings)
     assert any(f"best of {N} candidates" in finding.detail for finding in findings)
     report = bench(BenchOptions(ranked_policy, calls=20, seconds=0.05, nfe=(1,)))
-    assert report["policy"]["candidates"] == N
+    assert report.policy.candidates == N
 
 
 def test_a_contract_that_promises_another_number_is_noticed(ranked_policy, tmp_path):

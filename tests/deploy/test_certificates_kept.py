@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from limited_arm import limited_ur5e
 from policy_samples import changed, parse
 from pydantic import ValidationError
 
@@ -17,7 +18,7 @@ from onestride.deploy.safety.decrease import Decrease, growing
 from onestride.deploy.safety.lyapunov import JointCertificate, LyapunovRows, Parabola, commands_below, joint_value
 from onestride.deploy.safety.region import Region
 from onestride.deploy.safety.types import ControlState, Motion
-from onestride.hardware.description import RobotDescription, load_robot
+from onestride.hardware.description import RobotDescription
 from onestride.hardware.errors import OneStrideError
 from onestride.hardware.safety.certificates import (
     BarrierRow,
@@ -58,7 +59,7 @@ def proved() -> CertificateTerms:
 
 @pytest.fixture(scope="module")
 def ur5e() -> RobotDescription:
-    return load_robot("ur5e_2f85")
+    return limited_ur5e()
 
 
 def motion_at(robot: RobotDescription, offset: np.ndarray, velocity: np.ndarray) -> Motion:

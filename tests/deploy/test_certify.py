@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from limited_arm import limited_content, limited_ur5e
 
 from onestride.deploy.certify.attacks import ATTACKS
 from onestride.deploy.certify.batches import attack_joints, attack_tank
@@ -52,11 +52,17 @@ LYAPUNOV, BARRIER = ({"row": row, "certificate": CERTIFICATE} for row in ("lyapu
 
 def robot_with(*rows: dict[str, object], **changes: object) -> dict[str, Any]:
     """The UR5e's YAML with further rows in its projection, and other limits for its arm's joints."""
-    content = yaml.safe_load((resources.files("onestride.hardware") / "robots" / "ur5e_2f85.yaml").read_text())
+    content = limited_content()
     content["safety"][-1]["rows"] += list(rows)
     for joint in content["joints"][:6]:
         joint.update(changes)
     return content
+
+
+@pytest.fixture(scope="module")
+def robot() -> RobotDescription:
+    """With every limit that can be attacked."""
+    return limited_ur5e()
 
 
 def certified(policy: Path, folder: Path, *options: str) -> tuple[int, SafetyReport]:
@@ -95,9 +101,9 @@ def test_a_sound_chain_passes(sound):
     assert report.plant_skipped
 
 
-def test_the_attacks_are_attacks(sound):
+def test_the_attacks_are_attacks(contract, robot):
     """They use the limits up, they are refused, and the robot is stopped again and again."""
-    report = SafetyReport.model_validate_json((sound / "safety.json").read_bytes())
+    report = certify(changed_for(contract, robot), robot)
     found = {one.result.name: one.result for one in report.rollouts}
     for name in ("random targets", "outward"):
         assert min(found[name].used[rule] for rule in ("velocity", "acceleration", "jerk")) > 0.5, name
@@ -211,7 +217,7 @@ def test_a_filter_that_lets_anything_pass(contract, robot, monkeypatch):
 
     monkeypatch.setitem(build.ROWS, "joints", lambda _, parts: Careless(parts.robot))
     monkeypatch.setitem(build.FILTERS, "approach", build.FILTERS["finite"])
-    report = certify(contract, robot)
+    report = certify(changed_for(contract, robot), robot)
     assert any("joints.jerk violated" in line for line in report.failures)
     assert not any("joints.velocity violated" in line for line in report.failures)
 
@@ -288,7 +294,12 @@ def test_rows_of_geometry_without_a_scene(sample_policy, tmp_path, capsys):
 
 def test_unknown_robot(sample_policy, tmp_path, capsys):
     assert main(["certify", str(sample_policy), "--robot", "r2d2", "-o", str(tmp_path)]) == 1
-    assert "unknown robot: got 'r2d2', available: panda, ur5e_2f85" in capsys.readouterr().err
+    assert "unknown robot: got 'r2d2', available: fr3, go1" in capsys.readouterr().err
+
+
+def test_robots_on_legs_are_refused(sample_policy, tmp_path, capsys):
+    assert main(["certify", str(sample_policy), "--robot", "go1", "-o", str(tmp_path)]) == 1
+    assert "robot go1: expected a robot that takes positions" in capsys.readouterr().err
 
 
 def test_damaged_policy(sample_policy, tmp_path, capsys):

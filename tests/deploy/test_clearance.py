@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from geometry_samples import PERIOD, Geometry, limited
 
-from onestride.deploy.safety.braking import Path, overshoot
-from onestride.deploy.safety.clearance import Clearance, half_spaces, least
+from onestride.deploy.safety.braking import Path, Worst, overshoot
+from onestride.deploy.safety.clearance import Anchor, Clearance, half_spaces, least
 from onestride.deploy.safety.joints import joint_limits
 from onestride.deploy.safety.reach import Limits, stopping_change
 from onestride.hardware.state import Array
@@ -56,6 +56,15 @@ def test_a_stop_that_brakes_at_once_is_within_the_bound_too(drive):
     whole = np.floor(size / limits.braking)
     at_once = whole * size - 0.5 * limits.braking * whole * (whole + 1.0)
     assert np.all(at_once <= up + 1e-12)
+
+
+@pytest.mark.parametrize("drive", DRIVES)
+def test_the_cheap_bound_of_a_stop_lies_above_the_other_both_ways(drive):
+    step, change, limits = motions(*drive)
+    worst, other = Worst.of(limits).overshoot(step, change), np.maximum(*overshoot(step, change, limits))
+    assert np.all(other <= worst + 1e-12)
+    fast = (np.abs(step) > 0.5 * limits.speed) & (np.arange(7) < 6)
+    assert np.median(worst[fast] / other[fast]) < 2.0
 
 
 def random_clearance(rng: np.random.Generator, count: int) -> Clearance:
@@ -117,3 +126,15 @@ def test_no_distance_of_the_robot_is_ever_below_its_bound(forward, kind):
         assert np.all((there >= bound - 1e-9)[apart])
         nearest = min(nearest, float(np.min((there - bound)[apart & (bound > 0)], initial=np.inf)))
     assert nearest < 1e-3, "and the bound is of some use"
+
+
+def test_an_anchor_bounds_what_a_box_of_positions_does():
+    """The same numbers as `least` about the way there, in one product; to first order nothing turns or bends."""
+    rng = np.random.default_rng(5)
+    clear, position = random_clearance(rng, 40), rng.normal(size=(40, 7))
+    there, half = position + rng.normal(size=(40, 7)), rng.random((40, 7))
+    first, bound = Anchor(position, clear).least(Path.around(there, half))
+    np.testing.assert_allclose(bound, least(clear, Path.around(there - position, half)), atol=1e-12)
+    flat = Clearance(clear.distance, clear.rate, 0.0 * clear.turn, 0.0 * clear.bend)
+    np.testing.assert_allclose(first, least(flat, Path.around(there - position, half)), atol=1e-12)
+    np.testing.assert_allclose(Anchor(position, clear).about(position), clear.distance)

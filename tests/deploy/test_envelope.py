@@ -59,10 +59,12 @@ def test_an_element_that_never_changed_has_the_least_of_room():
     assert f"observation {NAMES[3]} left" in certify(observation, contract=contract).reason
 
 
-def test_of_a_history_the_newest_step_is_looked_at():
+@pytest.mark.parametrize("order", ["step_major", "term_major"])
+def test_of_a_history_the_newest_step_is_looked_at(order):
+    contract = parse(changed(CONTRACT, lambda content: content.update(history=2, history_order=order)))
     inside, outside = (LOW + HIGH) / 2, HIGH + 1.0
-    assert certify(np.concatenate([outside, inside])).feasible
-    assert not certify(np.concatenate([inside, outside])).feasible
+    assert certify(np.concatenate([outside, inside])[contract.flat_order], contract=contract).feasible
+    assert not certify(np.concatenate([inside, outside])[contract.flat_order], contract=contract).feasible
 
 
 def test_what_is_no_number_is_outside():

@@ -8,15 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from joint_attacks import Motions, attack, bounds, without
+from limited_arm import limited_ur5e
 
 from onestride.deploy.safety.joints import JointLimits, joint_limits
 from onestride.deploy.safety.projection import Projection
 from onestride.deploy.safety.reach import stopping_change
 from onestride.deploy.safety.types import ControlState, Yield
-from onestride.hardware.description import RobotDescription, available_robots, load_robot
+from onestride.hardware.description import RobotDescription, load_robot
 from onestride.hardware.state import Array, Measurement
 
-UR5E = load_robot("ur5e_2f85")
+UR5E = limited_ur5e()
 FAST = without(UR5E, "acceleration", "jerk")  # limits of position and speed only
 LOWER, UPPER = FAST.position_limits
 ARM = np.isfinite(FAST.velocity_limits)
@@ -27,8 +28,8 @@ PROJECTION = Projection([JointLimits(FAST)], FAST.joint_names)
 shares = arrays(float, 7, elements=st.floats(0, 1))
 wild = arrays(float, (8, 7), elements=st.floats(-20, 20) | st.floats(allow_nan=False, allow_infinity=False))
 ROBOTS = [
-    pytest.param(variant(load_robot(name)), id=f"{name}, {title}")
-    for name in available_robots()
+    pytest.param(variant(robot), id=f"{robot.id}, {title}")
+    for robot in (load_robot("panda"), UR5E)  # every joint with every limit, and a gripper without
     for title, variant in {
         "jerk": lambda robot: robot,
         "no jerk": lambda robot: without(robot, "jerk"),

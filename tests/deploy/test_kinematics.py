@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -21,6 +21,7 @@ from onestride.deploy.kinematics import (
     yaw_of_quaternion,
 )
 from onestride.deploy.observe import Observer
+from onestride.deploy.terms import IncrementKinematics
 from onestride.hardware.description import load_robot
 from onestride.hardware.errors import OneStrideError
 from onestride.hardware.state import Measurement, Pose
@@ -28,7 +29,7 @@ from onestride.training.environments.ogbench_interface import cube_interface
 
 mujoco: Any = import_module("mujoco")  # its compiled modules declare no types
 ROBOT = load_robot("ur5e_2f85")
-TERMS = cube_interface(1).kinematics
+TERMS = cast(IncrementKinematics, cube_interface(1).kinematics)
 LOWEST, HIGHEST = np.array(TERMS.workspace)
 STILL = np.zeros(7)
 joints = arrays(float, 7, elements=st.floats(-1.5, 1.5))

@@ -16,6 +16,7 @@ from onestride.deploy.kinematics import ForwardKinematics
 from onestride.deploy.safety.build import build_chain
 from onestride.deploy.safety.types import ControlState
 from onestride.hardware.description import RobotDescription, load_robot
+from onestride.hardware.models import robot_scene
 from onestride.hardware.plant import Plant
 from onestride.hardware.scene import Scene
 from onestride.hardware.state import Array
@@ -29,9 +30,15 @@ def panda(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     return panda_scene(tmp_path_factory.mktemp("panda") / "scene")
 
 
-@pytest.fixture(params=["ur5e_2f85", "panda"])
+@pytest.fixture(scope="module")
+def kinova3(tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    pytest.importorskip("robosuite", reason="needs robosuite's model of the arm")
+    return robot_scene("kinova3", folder=tmp_path_factory.mktemp("kinova3") / "scene")
+
+
+@pytest.fixture(params=["ur5e_2f85", "panda", "kinova3"])
 def arm(request: pytest.FixtureRequest) -> Plant:
-    scene = request.getfixturevalue("cube_scene" if request.param == "ur5e_2f85" else "panda")
+    scene = request.getfixturevalue("cube_scene" if request.param == "ur5e_2f85" else request.param)
     plant = Plant(scene, load_robot(request.param))
     plant.model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_CONTACT  # joints alone: the table is not in question
     return plant

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from limited_arm import limited_ur5e
 
 from onestride.deploy.safety.chain import Chain
 from onestride.deploy.safety.joints import JointLimits
 from onestride.deploy.safety.projection import Projection
 from onestride.deploy.safety.solver import OPTIMAL, Solution, Solver
 from onestride.deploy.safety.types import Box, ControlState, Follows, Motion, Rows, Yield
-from onestride.hardware.description import load_robot
 from onestride.hardware.state import Array, Measurement
 
 JOINTS = ("a", "b")
@@ -182,6 +182,33 @@ def test_a_source_that_knows_better_than_its_rows_has_the_last_word():
     assert answer.reason == "recheck failed: doubting"
 
 
+@dataclass
+class Foreseeing(Stated):
+    """A source whose rows let less through than its claim does, and which knows it."""
+
+    def spare(self, motion: Motion, command: Array) -> Array:
+        del motion
+        return 0.5 - command[:, 0]
+
+
+def test_a_source_that_foresees_is_asked_for_rows_only_where_it_sees_none():
+    source = Foreseeing((box("tight", [-0.1, -0.1], [0.1, 0.1]),), name="foreseeing")
+    projection, now = Projection([source, Stated((box("room", [-1, -1], [1, 1]),))], JOINTS), state()
+    passed = projection.certify(now, np.array([0.4, 2.0]))
+    np.testing.assert_array_equal(passed.action, [0.4, 1.0])
+    assert passed.active == ("stated.room",)
+    assert source.told == []
+    answer = projection.certify(now, np.array([0.6, 2.0]))
+    np.testing.assert_array_equal(answer.action, [0.1, 0.1])
+    assert answer.active == ("foreseeing.tight", "stated.room")
+    assert source.told == ["rows"]
+
+
+def test_what_is_no_number_is_foreseen_by_nobody():
+    source = Foreseeing((), name="foreseeing")
+    assert not Projection([source], JOINTS).certify(state(), np.array([np.nan, 0.0])).feasible
+
+
 class Careless(Solver):
     """A solver that answers with anything."""
 
@@ -240,7 +267,7 @@ def test_a_measurement_that_is_none_is_not_shown_to_the_sources():
 
 def test_the_joints_rows_are_one_source_among_others():
     """A wall in joint space, approached at full speed: kept exactly, by braking in time."""
-    robot = load_robot("ur5e_2f85")
+    robot = limited_ur5e()
     normal = np.array([1.0, 1.0, 0, 0, 0, 0, 0]) / np.sqrt(2)
     claim = Rows(("wall",), normal[None, None], np.array([[-1.0]]))
     projection = Projection([JointLimits(robot), Stated((claim,), name="wall")], robot.joint_names)

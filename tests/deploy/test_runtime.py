@@ -92,7 +92,7 @@ def test_a_provider_that_falls_back_is_an_error(sample_policy, monkeypatch):
     real = runtime.import_onnxruntime()
 
     def on_the_cpu(data, options, providers):
-        assert providers == ["CUDAExecutionProvider"]
+        assert providers == [("CUDAExecutionProvider", {})]
         return real.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
     pretending = SimpleNamespace(

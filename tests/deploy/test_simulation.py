@@ -64,4 +64,6 @@ def test_a_fault_ends_the_episode_and_stays(contract, robot, forward, short, sta
     assert seen[-1].mode is Mode.FAULT
     assert "policy stalled" in seen[-1].reason
     assert controller.mode is Mode.FAULT
-    np.testing.assert_array_equal(short.data.ctrl[short._ctrl], seen[-1].command * short._scale)
+    np.testing.assert_array_equal(
+        short.data.ctrl[short._ctrl], seen[-1].command * [joint.command_scale for joint in robot.joints]
+    )

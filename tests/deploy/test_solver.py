@@ -123,10 +123,10 @@ def agree(asked: list[tuple[Problem, Solution]]) -> None:
 
 def test_it_agrees_with_another_solver_on_problems_of_closed_loops(forward):
     solved = 0
-    for asked in from_closed_loops(forward, 1000):
+    for asked in from_closed_loops(forward, 500):
         solved += sum(solution.change is not None for _, solution in asked)
         agree(asked)
-    assert solved > 500
+    assert solved > 250
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from importlib import resources
 import numpy as np
 import pytest
 import yaml
+from limited_arm import limited_ur5e
 
 from onestride.hardware.description import Joint, RobotDescription, available_robots, load_robot, parse_robot
 from onestride.hardware.errors import OneStrideError
@@ -50,6 +51,14 @@ SPHERE = {"name": "ball", "centre": [0, 0, 0], "radius": 0.1}
         (with_chain(FINITE, JOINTS, {"filter": "approach"}), "approach modifies commands, expected it before"),
         (with_chain(FINITE, {"filter": "projection", "rows": []}), "expected the row joints in the projection, got no"),
         (
+            with_chain(FINITE, {"filter": "projection", "rows": [{"row": "impedance"}]}),
+            "expected the row joints in the projection, got impedance",
+        ),
+        (
+            with_chain(FINITE, {"filter": "projection", "rows": [{"row": "joints"}, {"row": "impedance"}]}),
+            "expected no row impedance beside joints: it is for other drives",
+        ),
+        (
             with_chain(FINITE, {"filter": "projection", "rows": [{"row": "joints"}, {"row": "joints"}]}),
             "expected the row joints once, got it 2 times",
         ),
@@ -90,9 +99,10 @@ def test_a_robot_that_declares_no_chain_has_the_usual_one():
 
 
 def test_arrays_of_limits_follow_the_joints():
-    robot = load_robot("ur5e_2f85")
+    robot = limited_ur5e()
     np.testing.assert_array_equal(robot.acceleration_limits, [40.0] * 6 + [np.inf])
     np.testing.assert_array_equal(robot.jerk_limits, [4000.0] * 6 + [np.inf])
+    np.testing.assert_array_equal(load_robot("ur5e_2f85").acceleration_limits, np.inf)
     panda = load_robot("panda")
     np.testing.assert_array_equal(panda.acceleration_limits, [15, 7.5, 10, 12.5, 15, 20, 20])
 

@@ -50,7 +50,16 @@ NAME_TABLES = frozenset({COMMAND_TABLE, ROOM_LOADER, "datasets/converters/__init
 MODULE_NAME = re.compile(r"(onestride(?:\.\w+)+)(?::\w+)?")
 # Reading it loads zarr, which the robot does not have: only inside the functions that need it.
 ONLY_LAZILY = "onestride.datasets.store"
-OUR_NAMES = frozenset({"onestride", "onestride_controller", "onestride_plant", "onestride_recorder"})
+OUR_NAMES = frozenset(
+    {
+        "onestride",
+        "onestride_controller",
+        "onestride_plant",
+        "onestride_recorder",
+        "onestride_watchdog",
+        "onestride_drivers",
+    }
+)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -105,6 +106,54 @@ assert not {"zarr", "torch"} & set(sys.modules)
 def test_a_robot_can_record(robot: Environment, tmp_path: Path) -> None:
     done = robot.run("python", "-c", RECORD, tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+SIZE = """
+import compileall, site
+from pathlib import Path
+from importlib.metadata import distributions
+from importlib.util import cache_from_source
+compileall.compile_dir(site.getsitepackages()[0], quiet=2)
+size = 0
+for one in distributions():
+    if one.metadata["Name"].lower() in TOOLS:
+        continue
+    for file in one.files or ():
+        path = file.locate()
+        paths = [path, Path(cache_from_source(str(path)))] if path.suffix == ".py" else [path]
+        size += sum(each.stat().st_size for each in paths if each.is_file())
+print(size / 1e6)
+"""
+# In the environment for the tests' sake.
+TOOLS = {"pip", "setuptools", "pytest", "pluggy", "iniconfig", "hypothesis", "sortedcontainers", "attrs"}
+MEGABYTES = {"3.10": 280, "3.12": 250}
+
+
+@pytest.mark.slow
+def test_install_is_small(robot: Environment) -> None:
+    """Bytecode included, without pip and what the tests brought along."""
+    done = robot.python(f"TOOLS = {TOOLS!r}\n{SIZE}")
+    assert done.returncode == 0, done.stderr
+    version = robot.python("import sys; print('%d.%d' % sys.version_info[:2])").stdout.strip()
+    assert 50 < float(done.stdout) <= MEGABYTES[version], f"{done.stdout.strip()} MB on {version}"
+
+
+def test_a_robot_can_bench(robot: Environment, tmp_path: Path) -> None:
+    """Without onnx, ROS and a scene it says what it leaves out, and measures the rest."""
+    pytest.importorskip("onnx", reason="the policy is made with it")
+    from policy_samples import cube_contract, sample_graph, signed
+
+    contract = cube_contract()
+    policy = tmp_path / "policy.onnx"
+    policy.write_bytes(signed(sample_graph(contract), contract))
+    short = ["--calls", "50", "--seconds", "0.1", "--scene", tmp_path, "--precisions", "fp32,int8"]
+    done = robot.run("onestride", "bench", policy, *short, "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert [one["precision"] for one in report["variants"]] == ["fp32", "fp32"]  # one for each NFE
+    skipped = {one["what"]: one["why"] for one in report["skipped"]}
+    assert "pip install 'onestride[bench]'" in skipped["CPUExecutionProvider int8, NFE 1"]
+    assert "scene.json" in skipped["full tick"]
 
 
 def runs_on_a_robot(path: Path) -> bool:

@@ -14,7 +14,13 @@ from .environments import Environment, build_wheel, create
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("hardware", "datasets", "policies", "deploy", "training")
-ROS_PACKAGES = ("onestride_controller", "onestride_plant", "onestride_recorder")
+ROS_PACKAGES = (
+    "onestride_controller",
+    "onestride_plant",
+    "onestride_recorder",
+    "onestride_watchdog",
+    "onestride_drivers",
+)
 SHIPPED = (*(f"onestride/{room}" for room in ROOMS), *ROS_PACKAGES)
 
 

@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 
 WORKSPACE = Path(__file__).resolve().parents[2] / "ros_ws"
-EXECUTABLES = {"onestride_controller": "controller", "onestride_plant": "plant", "onestride_recorder": "recorder"}
+EXECUTABLES = {
+    "onestride_controller": "controller",
+    "onestride_plant": "plant",
+    "onestride_recorder": "recorder",
+    "onestride_watchdog": "watchdog",
+    "onestride_drivers": "unitree",
+}
 
 
 @pytest.fixture(scope="module")

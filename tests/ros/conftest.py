@@ -61,6 +61,10 @@ class Session:
         given = [text for name, value in values.items() for text in ("-p", f"{name}:={value}")]
         return self.child("onestride_controller.node", "--ros-args", *given)
 
+    def watchdog(self, robot: str | Path) -> Child:
+        """Start the watchdog."""
+        return self.child("onestride_watchdog", "--ros-args", "-p", f"robot:={robot}")
+
     def supervisor(self, *children: Child) -> Any:
         """A supervisor that fails as soon as one of `children` has died."""
         from onestride_controller.supervisor import Supervisor

@@ -22,8 +22,8 @@ from onestride.hardware.plant import Plant
 from onestride.hardware.scene import Scene
 from onestride_controller import report as report_module
 from onestride_controller.control_thread import ControlThread
+from onestride_controller.messages import JointReader
 from onestride_controller.report import Rate, Report, Series
-from onestride_controller.streams import JointReader
 
 ROBOT = load_robot("ur5e_2f85")
 
@@ -55,7 +55,8 @@ class Commands:
     def __init__(self, plant):
         self._plant, self.sent, self.broken = plant, [], None
 
-    def send(self, command):
+    def send(self, command, *, damping=False):
+        assert not damping, "an arm's drives cannot be damped"
         if self.broken:
             raise self.broken
         self.sent.append(command)

@@ -144,10 +144,12 @@ def test_a_policy_file_that_is_not_whole(controller, tmp_path, spoil, words):
     ("parameters", "words"),
     [
         ({"policy": ""}, "parameter policy: expected a path"),
-        ({"robot": "ur6"}, "unknown robot: got 'ur6', available: panda, ur5e_2f85"),
+        ({"robot": "ur6"}, "unknown robot: got 'ur6', available: "),
         ({"scene": "/nowhere"}, "not a scene"),
         ({"nfe": 3}, "available: 1, 2"),
-        ({"simulated": False}, "does not drive real robots"),
+        ({"simulated": False}, "expected the node that stops a real robot when this one dies"),
+        ({"simulated": False, "watchdog": "dog"}, "expected true, or a permit of the gate"),
+        ({"simulated": False, "watchdog": "dog", "permit": "/nowhere"}, "permit: cannot take /nowhere"),
     ],
 )
 def test_parameters_that_are_refused(controller, parameters, words):

@@ -54,11 +54,11 @@ def test_no_process_survives_a_session(ground, tmp_path, end):
     node_log = tmp_path / "node.log"
     wait_for(lambda: node_log.is_file() and "mode active" in node_log.read_text(), "an episode", timeout=40.0)
     started = children(parent.pid)
-    assert len(started) == 2
+    assert len(started) == 3
     time.sleep(0.3)
     os.kill(parent.pid, end)
     parent.communicate(timeout=20)
-    wait_for(lambda: all(gone(pid) for pid in started), "plant and node to be gone")
+    wait_for(lambda: all(gone(pid) for pid in started), "plant, watchdog and node to be gone")
     wait_for(lambda: "mode holding" in node_log.read_text(), "the node to have stopped the robot first", timeout=1.0)
     assert "stopped: " in (tmp_path / "plant.log").read_text()
     assert "Traceback" not in node_log.read_text() + (tmp_path / "plant.log").read_text()

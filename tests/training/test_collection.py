@@ -96,9 +96,7 @@ def test_interrupted_collection_keeps_what_was_rolled(tmp_path):
 
 
 def test_unknown_names_list_what_exists(tmp_path):
-    with pytest.raises(
-        OneStrideError, match=r"unknown cube environment: got 'ogbench/soup', available: .*cube-\{single"
-    ):
+    with pytest.raises(OneStrideError, match=r"unknown environment: got 'ogbench/soup', available: .*cube-\{single"):
         collect(Collection("ogbench/soup"), tmp_path / "a.zarr", 1)
     with pytest.raises(OneStrideError, match=r"unknown oracle .* got 'delphi', available: markov"):
         collect(Collection(CUBE, oracle="delphi"), tmp_path / "b.zarr", 1)

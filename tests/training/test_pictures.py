@@ -15,7 +15,7 @@ from onestride.datasets.converters import Options, convert
 from onestride.datasets.provenance import Provenance
 from onestride.datasets.schema import Episode, Feature, Schema, synthetic_clock
 from onestride.datasets.store import Store
-from onestride.deploy.bench import BenchOptions, bench
+from onestride.deploy.bench.bench import BenchOptions, bench
 from onestride.deploy.check import check_data, check_file
 from onestride.deploy.contract import Contract
 from onestride.deploy.runtime import PolicyRuntime
@@ -220,7 +220,7 @@ def test_the_file_refuses_wrong_pictures_and_other_data(store: Store, tmp_path: 
     finding = check_data(other, store.path)[0]
     assert not finding.passed and "scene of shape (20, 30, 3)" in finding.detail
     report = bench(BenchOptions(tmp_path / "policy.onnx", calls=5, seconds=0.1, nfe=(1,)))
-    assert report["results"][0]["back_to_back_us"]["n"] == 5
+    assert report.variants[0].back_to_back["policy"].n == 5
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,17 +88,19 @@ class Interface:
         robot: id of the robot description.
         observations: terms of the observation vector, in order.
         actions: terms of the action vector, in order.
-        kinematics: how effector increments become joint targets.
+        kinematics: how effector increments become joint targets; None where no action is one.
         policy_rate: environment steps per second [Hz].
         control_rate: joint commands per second that a controller should send [Hz].
+        interpolation: how joint targets are reached within a policy step, as the contract has it.
     """
 
     robot: str
     observations: tuple[ObservationTerm, ...]
     actions: tuple[ActionTerm, ...]
-    kinematics: IncrementKinematics
+    kinematics: IncrementKinematics | None
     policy_rate: float
     control_rate: float
+    interpolation: Literal["linear", "hold"] = "linear"
 
     @property
     def observation_names(self) -> tuple[str, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,14 +22,21 @@ class CubeEnvironment(ManipulationEnvironment):
     Attributes:
         cubes: how many there are.
         interface: what a policy sees and does.
+        packages: whose versions decide what an episode is.
     """
 
     interface: Interface
+    packages = ("ogbench", "mujoco", "gymnasium")
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.cubes = CUBES[kind_of(name).removeprefix("cube-")]
         self.interface = cube_interface(self.cubes)
+
+    @property
+    def physics(self) -> tuple[Any, Any]:
+        """The simulation: MuJoCo model and data."""
+        return self.inner.model, self.inner.data
 
     def oracle(self, name: str, seed: int) -> CubeOracle:
         """OGBench's scripted expert for the running episode."""

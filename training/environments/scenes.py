@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from onestride.hardware.scene import (
     TrackedObject,
     save_starts,
     scene_folder,
+    write_scene,
 )
 from onestride.training.environments.ogbench_cube import CubeEnvironment, make_cube
 
@@ -35,15 +34,7 @@ def export_scene(environment: CubeEnvironment, folder: Path | None = None) -> Sc
         folder: where to; default the user's cache, by environment and package version.
     """
     folder = folder or scene_folder(environment.name, environment.source)
-    if not (folder / SCENE_FILE).is_file():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".staging-"))
-        try:
-            _write(environment, staging)
-            _publish(staging, folder)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
-    return Scene.load(folder)
+    return write_scene(folder, lambda into: _write(environment, into))
 
 
 def prepare_scene(name: str, starts: int = 20, seed: int = 1_000_000) -> Scene:
@@ -61,14 +52,6 @@ def prepare_scene(name: str, starts: int = 20, seed: int = 1_000_000) -> Scene:
     return scene
 
 
-def _publish(staging: Path, folder: Path) -> None:
-    try:
-        staging.replace(folder)
-    except OSError:
-        if not (folder / SCENE_FILE).is_file():  # otherwise another process was faster: its scene is the same
-            raise
-
-
 def _write(environment: CubeEnvironment, folder: Path) -> None:
     from ogbench.manipspace import mjcf_utils
 
@@ -78,7 +61,6 @@ def _write(environment: CubeEnvironment, folder: Path) -> None:
         (folder / name).write_bytes(content)
     (folder / MODEL_FILE).write_text(_with_gains(mjcf_utils.to_string(mjcf_model), environment), encoding="utf-8")
     (folder / SCENE_FILE).write_text(_describe(environment).model_dump_json(indent=2), encoding="utf-8")
-    folder.chmod(0o755)  # mkdtemp makes it private
 
 
 def _with_gains(xml: str, environment: CubeEnvironment) -> str:

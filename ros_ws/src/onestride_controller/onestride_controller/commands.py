@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Float64MultiArray
 
+from onestride.deploy.command_rows import command_rows
 from onestride.hardware.description import RobotDescription
 from onestride.hardware.state import Array
 
@@ -24,17 +23,16 @@ class Commands:
 
     def __init__(self, node: Node, robot: RobotDescription) -> None:
         self._node = node
-        self._parts: list[tuple[Any, Any, Array, list[int]]] = []
-        for group in robot.commands:
-            publisher = node.create_publisher(Float64MultiArray, group.topic, COMMAND)
-            message = Float64MultiArray(data=[0.0] * len(group.joints))
+        self._parts = []
+        for row in command_rows(robot):
+            message = Float64MultiArray(data=[0.0] * row.size)
             values = np.frombuffer(message.data)  # the message's own array
-            self._parts.append((publisher, message, values, robot.indices(group.joints)))
+            self._parts.append((node.create_publisher(Float64MultiArray, row.topic, COMMAND), message, values, row))
 
-    def send(self, command: Array) -> None:
-        """Send joint targets (n,) [rad]."""
-        for publisher, message, values, joints in self._parts:
-            values[:] = command[joints]
+    def send(self, command: Array, *, damping: bool = False) -> None:
+        """Send joint targets (n,) [rad], or have every joint damped."""
+        for publisher, message, values, row in self._parts:
+            row.write(values, command, damping=damping)
             publisher.publish(message)
 
     def close(self) -> None:

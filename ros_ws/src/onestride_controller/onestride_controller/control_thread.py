@@ -11,11 +11,17 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 from onestride.deploy.controller import Controller, Mode, Tick
+from onestride.hardware.realtime import Realtime
 from onestride.hardware.state import Array, Measurement
+from onestride_controller.clocks import Clock, WallClock
 from onestride_controller.report import Report
+
+#: What the threads of DDS, which go after this one where it is realtime, need to deliver what waits for them [s].
+CATCH_UP = 0.02
 
 
 class Source(Protocol):
@@ -33,8 +39,8 @@ class Source(Protocol):
 class Sink(Protocol):
     """Where commands go; see `commands.Commands`."""
 
-    def send(self, command: Array) -> None:
-        """Send joint targets (n,) [rad]."""
+    def send(self, command: Array, *, damping: bool = False) -> None:
+        """Send joint targets (n,) [rad], or have every joint damped."""
         ...
 
 
@@ -46,6 +52,23 @@ class Watcher(Protocol):
         ...
 
 
+class Guard(Protocol):
+    """Who takes over when this thread dies; see `guardian.Guardian`."""
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it has taken over."""
+        ...
+
+    def objection(self, now: float) -> str:
+        """Why this thread must not go on; empty if it may."""
+        ...
+
+    def beat(self, command: Array) -> None:
+        """Joint targets (n,) [rad] were sent."""
+        ...
+
+
 class ControlThread:
     """Runs an activated controller until stopped.
 
@@ -53,13 +76,22 @@ class ControlThread:
     """
 
     def __init__(
-        self, controller: Controller, streams: Source, commands: Sink, report: Report, watcher: Watcher | None = None
+        self,
+        controller: Controller,
+        streams: Source,
+        commands: Sink,
+        report: Report,
+        watcher: Watcher | None = None,
+        guard: Guard | None = None,
+        realtime: Realtime | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self._controller, self._streams, self._commands, self._report = controller, streams, commands, report
-        self._watcher = watcher
+        self._watcher, self._guard = watcher, guard
+        self._realtime, self._clock = realtime or Realtime(), clock or WallClock()
         self._requests: deque[Callable[[], None]] = deque()
         self._stopping = threading.Event()
-        self._last: Array | None = None
+        self._last = Tick(Mode.IDLE)
         self._detected: float | None = None
         self._joints_received = float("-inf")
         self._thread = threading.Thread(target=self._run, name="onestride-control", daemon=True)
@@ -88,7 +120,7 @@ class ControlThread:
         The tick in progress is finished, so that the safe command has been sent when this returns.
         """
         self.post(self._controller.hold)
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + timeout * self._clock.slowest
         while self.running and not self._at_rest and time.monotonic() < deadline:
             time.sleep(self._controller.period / 2)
         at_rest = self._at_rest
@@ -101,16 +133,24 @@ class ControlThread:
         return not self._requests and self._controller.at_rest
 
     def _run(self) -> None:
+        self._realtime.keep_deadlines()
         period, index = self._controller.period, 0
-        start = time.monotonic()
+        start = self._clock.now()
         while not self._stopping.is_set():
             deadline = start + index * period
-            _sleep_until(deadline)
-            now = time.monotonic()
+            self._clock.sleep_until(deadline, self._stopping)
+            now = self._clock.now()
             if now - deadline > period:
                 self._report.deadline_misses += 1
+            if now - deadline > self._controller.robot.detection.heartbeat:
+                now = self._come_to()
             self._once(now, now - deadline)
             index = max(index, math.floor((now - start) / period)) + 1
+
+    def _come_to(self) -> float:
+        """After a stall in which a watchdog may have taken over, let those threads run first that hear of it."""
+        time.sleep(CATCH_UP)
+        return self._clock.now()
 
     def _once(self, now: float, late: float) -> None:
         try:
@@ -127,6 +167,8 @@ class ControlThread:
         before = self._controller.mode
         now, measurement = self._streams.poll(), self._streams.measurement()
         self._joints_received = measurement.received["joints"]
+        if self._guard is not None and (objection := self._guard.objection(time.monotonic())):
+            self._fault(objection, now)
         tick = self._controller.tick(now, measurement)
         if tick.mode is Mode.FAULT and before is not Mode.FAULT:
             self._detected = now
@@ -134,10 +176,12 @@ class ControlThread:
         return tick
 
     def _send(self, tick: Tick) -> None:
-        if tick.command is None:
+        if tick.command is None or (self._guard is not None and self._guard.stopping):
             return
-        self._commands.send(tick.command)
-        self._last = tick.command
+        self._commands.send(tick.command, damping=tick.damping)
+        self._last = tick
+        if self._guard is not None:
+            self._guard.beat(tick.command)
         if self._detected is not None:
             self._report.stopped(self._detected)
             self._detected = None
@@ -157,12 +201,5 @@ class ControlThread:
         except Exception as error:
             reason = f"{reason}; then {type(error).__name__}: {error}"
             with contextlib.suppress(Exception):  # nothing is left to try, and the next tick tries anew
-                if self._last is not None:
-                    self._commands.send(self._last)
-            return Tick(Mode.FAULT, self._last, reason=reason)
-
-
-def _sleep_until(deadline: float) -> None:
-    left = deadline - time.monotonic()
-    if left > 0:
-        time.sleep(left)
+                self._send(self._last)
+            return replace(self._last, mode=Mode.FAULT, reason=reason)

@@ -12,6 +12,9 @@ from rclpy.node import Node
 from onestride.hardware.description import RobotDescription
 from onestride.hardware.errors import OneStrideError
 
+Endpoint = tuple[int, ...]
+"""What DDS tells one publisher from another by."""
+
 #: The owner of an endpoint whose participant has not introduced its nodes (yet).
 UNKNOWN = "a nameless participant"
 
@@ -30,7 +33,8 @@ class Neighbours:
         node: looks at the graph.
         robot: whose command topics are watched.
         readers: nodes that may subscribe; in the node's namespace unless absolute.
-        writers: nodes that may publish besides this one.
+        writers: nodes that may publish besides this one, with one endpoint on each topic: the one that was there when
+            `recognise` was called. Another of the same name is foreign.
     """
 
     def __init__(self, node: Node, robot: RobotDescription, readers: Sequence[str], writers: Sequence[str]) -> None:
@@ -38,6 +42,7 @@ class Neighbours:
         self._readers = {self._absolute(name) for name in readers}
         self._writers = {self._absolute(name) for name in writers}
         self._unknown_since: float | None = None
+        self._known: dict[tuple[str, Endpoint], str] = {}
 
     def _absolute(self, name: str) -> str:
         return name if name.startswith("/") else _join(self._node.get_namespace(), name)
@@ -65,10 +70,18 @@ class Neighbours:
                 "end it, or declare it in declared_peers (readers) or declared_writers"
             )
 
+    def recognise(self) -> None:
+        """Remember the declared writers' endpoints: from now on only these are theirs."""
+        self._known = {}
+        for topic in self._topics:
+            for info in self._node.get_publishers_info_by_topic(topic):
+                if owner(info) in self._writers:
+                    self._known[topic, tuple(info.endpoint_gid)] = owner(info)
+
     def second_writers(self, ours: int) -> list[str]:
         """Undeclared publishers, as `foreign_writers`; declared ones get the time to introduce themselves."""
         found, now = self.foreign_writers(ours), time.monotonic()
-        if not self._writers or not any(UNKNOWN in one for one in found):
+        if not self._awaited or not any(UNKNOWN in one for one in found):
             self._unknown_since = None
             return found
         self._unknown_since = self._unknown_since or now
@@ -81,16 +94,22 @@ class Neighbours:
         me = self._node.get_fully_qualified_name()
         found = []
         for topic in self._topics:
-            names = Counter(map(_owner, self._node.get_publishers_info_by_topic(topic)))
+            infos = self._node.get_publishers_info_by_topic(topic)
+            names = Counter(owner(info) for info in infos if (topic, tuple(info.endpoint_gid)) not in self._known)
             names[me] -= ours
-            found += [f"{name} publishes on {topic}" for name in (+names) if name not in self._writers]
+            found += [f"{name} publishes on {topic}" for name in (+names) if name not in self._awaited]
         return found
+
+    @property
+    def _awaited(self) -> set[str]:
+        """Declared writers of which no endpoint is known yet."""
+        return self._writers - set(self._known.values())
 
     def foreign_readers(self) -> list[str]:
         """Undeclared subscribers to the command topics."""
         found = []
         for topic in self._topics:
-            names = {_owner(info) for info in self._node.get_subscriptions_info_by_topic(topic)}
+            names = {owner(info) for info in self._node.get_subscriptions_info_by_topic(topic)}
             found += [f"{name} subscribes to {topic}" for name in sorted(names - self._readers)]
         return found
 
@@ -99,13 +118,13 @@ def rivals(node: Node, topics: Iterable[str]) -> list[str]:
     """Topics on which more than one publishes, with everybody who does: only one person may be at the controls."""
     found = []
     for topic in dict.fromkeys(topics):
-        names = sorted(map(_owner, node.get_publishers_info_by_topic(topic)))
+        names = sorted(map(owner, node.get_publishers_info_by_topic(topic)))
         if len(names) > 1:
             found.append(f"{' and '.join(names)} publish on {topic}")
     return found
 
 
-def _owner(info: Any) -> str:
+def owner(info: Any) -> str:
     """The full name of an endpoint's node."""
     if info.node_name == "_NODE_NAME_UNKNOWN_":  # what rmw reports
         return UNKNOWN

@@ -25,7 +25,9 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from onestride.deploy.controller import Mode
+from onestride.deploy.diagnostics import Glance
 from onestride.hardware.errors import OneStrideError
+from onestride_controller.diagnostics import Diagnostics
 from onestride_controller.parameters import declare, settings
 from onestride_controller.report import Report
 from onestride_controller.session import Session, status
@@ -33,6 +35,7 @@ from onestride_controller.session import Session, status
 NODE_NAME = "onestride_controller"
 STATUS_PERIOD = 0.5  # [s]
 EVENT_PERIOD = 0.05  # [s]
+DIAGNOSTICS_PERIOD = 1.0  # [s]
 RELIABLE = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 
 SUCCESS, FAILURE, ERROR = (
@@ -48,8 +51,10 @@ class ControllerNode(LifecycleNode):
     def __init__(self, **options: Any) -> None:
         super().__init__(NODE_NAME, **options)
         self._born = time.monotonic()
-        self._report, self._session, self._latched = Report(), None, ""
+        timed = not self.get_parameter("use_sim_time").value
+        self._report, self._session, self._latched = Report(timed=timed), None, ""
         self._activations, self._refusal = 0, ""
+        self._logged: dict[str, str] = {}
         declare(self)
         self._survive_impossible_transitions()
         self._status = self.create_publisher(String, "~/status", RELIABLE)
@@ -58,6 +63,9 @@ class ControllerNode(LifecycleNode):
         self.create_service(Trigger, "~/rearm", self._on_rearm)
         self.create_timer(EVENT_PERIOD, self._log_events)
         self.create_timer(STATUS_PERIOD, self._watch)
+        simulated, robot = (self.get_parameter(name).value for name in ("simulated", "robot"))
+        self._diagnostics = Diagnostics(self, bool(simulated), str(robot))
+        self.create_timer(DIAGNOSTICS_PERIOD, self._diagnose)
 
     _session: Session | None
 
@@ -189,8 +197,14 @@ class ControllerNode(LifecycleNode):
             gc.collect(1)
         self._publish_status()
 
+    def _diagnose(self) -> None:
+        found = {**status(self._session, self._report, self._latched, recent=True), "refusal": self._refusal}
+        glance = Glance(time.monotonic(), found) if self._session is None else self._session.glance(found)
+        self._diagnostics.publish(glance)
+
     def _log_events(self) -> None:
         """One line per mode change; the control thread itself never logs."""
+        self._log_realtime()
         events, changed = self._report.events, False
         while events:
             mode, reason = events.popleft()
@@ -202,6 +216,13 @@ class ControllerNode(LifecycleNode):
             changed = True
         if changed:
             self._publish_status()
+
+    def _log_realtime(self) -> None:
+        """What the system granted each thread, once."""
+        granted = {} if self._session is None else dict(self._session.realtime.granted)
+        for what in granted.keys() - self._logged.keys():
+            self.get_logger().info(f"realtime: {what} {granted[what]}")
+        self._logged = granted
 
     def _publish_status(self) -> None:
         self._status.publish(String(data=self._json(recent=True)))

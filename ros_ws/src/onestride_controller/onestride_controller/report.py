@@ -11,7 +11,7 @@ import numpy as np
 
 from onestride.deploy.controller import Mode, Tick
 from onestride.deploy.monitors import Reading
-from onestride.deploy.runtime import Float32, Images, PolicyRuntime
+from onestride.deploy.runtime import Float32, Policy
 from onestride.hardware.state import Array
 
 #: Samples a series keeps for its percentiles: 20 minutes of ticks at 200 Hz.
@@ -19,6 +19,19 @@ CAPACITY = 1 << 18
 
 #: Bars of a histogram.
 BINS = 60
+
+#: Figures of time, and what is said in their place where the time is simulated.
+TIMING = (
+    "deadline_misses",
+    "control_rate_hz",
+    "policy_rate_hz",
+    "tick_ms",
+    "wakeup_ms",
+    "observation_age_ms",
+    "policy_us",
+    "safe_stop_delay_ms",
+)
+NO_TIMING = "none: the loop keeps simulated time (use_sim_time), by which nothing about this machine is measured"
 
 #: Samples that the status looks back on.
 RECENT = 2000
@@ -82,11 +95,15 @@ class Rate:
 class Report:
     """Figures accumulated over activations.
 
+    Args:
+        timed: give figures of time; not where time is simulated.
+
     Attributes:
         events: mode changes `(mode, reason)` that nobody has logged yet.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, timed: bool = True) -> None:
+        self.timed = timed
         self.events: deque[tuple[Mode, str]] = deque(maxlen=100)
         self._mode = Mode.IDLE
         self.reset()
@@ -98,7 +115,8 @@ class Report:
         self._counters: Counter[str] = Counter()
         self._above: Counter[str] = Counter()
         self._monitors: dict[str, dict[str, float | None]] = {}
-        self.ticks = self.deadline_misses = self.activations = 0
+        self.ticks = self.deadline_misses = self.warnings = self.activations = 0
+        self._readings: dict[str, float] = {}
         self._faults: list[str] = []
         self._stop_delay_ms: float | None = None
 
@@ -119,6 +137,9 @@ class Report:
             self.age_ms.add((now - joints_received) * 1e3)
         if tick.action is not None:
             self._policy.add(now)
+        if tick.certified is not None:
+            self.warnings += bool(tick.certified.warnings)
+            self._readings = dict(tick.certified.readings)
         self.changed(tick.mode, tick.reason)
 
     def changed(self, mode: Mode, reason: str = "") -> None:
@@ -161,6 +182,7 @@ class Report:
         """
         counters = self._counters + self._above + running
         certified = counters["ticks"]
+        refused = {} if self.timed else {**dict.fromkeys(TIMING), "timing": NO_TIMING}
         return {
             "activations": self.activations,
             "ticks": self.ticks,
@@ -173,26 +195,36 @@ class Report:
             "policy_us": self.policy_us.summary(last),
             "intervention_rate": counters["interventions"] / certified if certified else None,
             "counters": dict(counters),
+            "warnings": self.warnings,
+            "readings": {name: value for name, value in self._readings.items() if np.isfinite(value)},
             "monitors": dict(self._monitors),
             "faults": self._faults,
             "safe_stop_delay_ms": self._stop_delay_ms,
+            **refused,
         }
 
 
-class TimedPolicy(PolicyRuntime):
+class TimedPolicy:
     """A policy that notes how long each inference takes.
 
-    Attributes:
-        report: where it notes; None while loading.
+    Args:
+        policy: that infers.
+        report: where it notes.
     """
 
-    report: Report | None = None
+    def __init__(self, policy: Policy, report: Report) -> None:
+        self._policy, self._report = policy, report
+        self.provider, self.readings = policy.provider, policy.readings
 
-    def infer(self, observation: Array, images: Images | None = None) -> Float32:
+    def reset(self, seed: int) -> None:
+        """Start the noise sequence of `seed`."""
+        self._policy.reset(seed)
+
+    def infer(self, observation: Array) -> Float32:
         """The chunk (h, Da) for an observation (To * Do,)."""
         start = time.perf_counter()
-        chunk = super().infer(observation, images)
-        if self.report is not None:
-            self.report.policy_us.add((time.perf_counter() - start) * 1e6)
-            self.report.watched(self.readings)
+        chunk = self._policy.infer(observation)
+        self.readings = self._policy.readings
+        self._report.policy_us.add((time.perf_counter() - start) * 1e6)
+        self._report.watched(self.readings)
         return chunk

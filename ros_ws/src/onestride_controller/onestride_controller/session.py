@@ -9,16 +9,23 @@ from typing import Any
 
 from rclpy.node import Node
 
-from onestride.deploy.contract import Contract
 from onestride.deploy.controller import Mode
+from onestride.deploy.diagnostics import Glance
+from onestride.deploy.gate import slowed
 from onestride.deploy.kinematics import ForwardKinematics
-from onestride.deploy.terms import ObjectSource, ScalarSource
+from onestride.deploy.safety.build import build_chain
+from onestride.deploy.safety.guards import FreshStreams
+from onestride.deploy.sources import COMMAND
 from onestride.deploy.ticks import TickLayout
 from onestride.hardware.description import load_robot
 from onestride.hardware.errors import OneStrideError
+from onestride.hardware.realtime import Realtime
 from onestride.hardware.scene import Scene
+from onestride_controller.clocks import SimulatedClock, WallClock
 from onestride_controller.commands import Commands
 from onestride_controller.control_thread import ControlThread, Source
+from onestride_controller.guardian import Guardian
+from onestride_controller.leash import Leash, permitted
 from onestride_controller.neighbours import Neighbours, rivals
 from onestride_controller.operators import Attended, OperatorTopics
 from onestride_controller.parameters import Settings
@@ -26,6 +33,7 @@ from onestride_controller.pilots import load_pilot
 from onestride_controller.report import RECENT, Report
 from onestride_controller.streams import Streams
 from onestride_controller.ticks import Ticks
+from onestride_controller.unsent import Unsent
 
 #: How long activation waits for the first sample of every stream [s].
 FIRST_SAMPLES = 2.0
@@ -53,24 +61,48 @@ class Session:
         robot = load_robot(settings.robot)
         self._report = report
         forward = ForwardKinematics.load(Scene.load(settings.scene).model_path, robot)
-        self._pilot = load_pilot(settings, forward, report)
+        self.realtime = Realtime(settings.realtime_priority, settings.cpu_affinity)
+        self._pilot = load_pilot(settings, forward, report, self.realtime)
         try:
-            self.controller = self._pilot.controller(robot, forward, soft_start=settings.soft_start)
-            self._neighbours = Neighbours(node, robot, settings.declared_peers, settings.declared_writers)
-            self._neighbours.refuse_foreign(born, ours=0)
+            permit = permitted(settings, robot.id, self._pilot.sha256)
+            options: dict[str, Any] = {"soft_start": settings.soft_start, "chunk_blend": settings.chunk_blend}
+            if permit is not None:
+                options["chain"] = build_chain(self._pilot.contract, slowed(robot, permit.speed), forward)
+            self.controller = self._pilot.controller(robot, forward, **options)
+            writers = (*settings.declared_writers, *filter(None, [settings.watchdog]))
+            self._neighbours = Neighbours(node, robot, settings.declared_peers, writers)
+            if not settings.dry_run:
+                self._neighbours.refuse_foreign(born, ours=0)
         except BaseException:
             self._pilot.inference.close()
             raise
-        self._streams = Streams(node, robot, *_sources(self._pilot.contract))
+        self._clock = SimulatedClock(node) if settings.use_sim_time else WallClock()
+        topics = {COMMAND.name: settings.cmd_vel_topic}
+        self._streams = Streams(node, robot, self._pilot.contract.streams, topics, self._clock.now)
         self._source: Source = self._streams
         self._person: OperatorTopics | None = None
         if self._pilot.operator is not None:
             self._person = OperatorTopics(node, self._pilot.operator, settings.teleop_topic, settings.teleop_buttons)
             self._source = Attended(self._streams, self._person)
-        self._commands = Commands(node, robot)
-        layout = TickLayout.of(self.controller, self._pilot.sha256, self._pilot.device)
-        self._ticks = Ticks(node, layout, always=settings.publish_ticks)
+        self._leash: Leash | None = None
+        if permit is not None:
+            self._source = self._leash = Leash(node, self._source, permit, self.controller.hold)
+        self._commands: Commands | Unsent = Unsent(robot) if settings.dry_run else Commands(node, robot)
+        pilot = self._pilot
+        layout = TickLayout.of(
+            self.controller,
+            pilot.sha256,
+            pilot.device,
+            nfe=pilot.nfe,
+            runtime=pilot.runtime,
+            varied=_varied(settings),
+        )
+        self._ticks = Ticks(node, layout, always=settings.publish_ticks, clock=self._clock.now)
+        self._guardian: Guardian | None = None
+        if settings.watchdog and not settings.dry_run:  # what is not sent needs no stop
+            self._guardian = Guardian(node, robot, self.controller.period, settings.watchdog)
         self._thread: ControlThread | None = None
+        self.realtime.lock_memory()
         self._stop_within = robot.safe_stop.completes_within + STOP_SLACK
 
     @property
@@ -92,17 +124,36 @@ class Session:
         """Begin from the measured pose, as soon as every stream has a sample.
 
         Raises:
-            OneStrideError: a stream gives nothing, a stranger is on the command topics, or the measured state is
-                refused.
+            OneStrideError: a stream gives nothing, a stranger is on the command topics, nobody watches, or the
+                measured state is refused.
         """
-        self._neighbours.refuse_foreign(self._born, ours=1)
+        if self._guardian is not None:
+            self._guardian.begin()
+        if isinstance(self._commands, Unsent):
+            self._commands.begin()
+        else:
+            self._neighbours.refuse_foreign(self._born, ours=1)
+            self._neighbours.recognise()
+        if self._leash is not None:
+            self._leash.begin()
+        if isinstance(self._clock, SimulatedClock):
+            self._clock.begin()
         now = self._first_samples()
         self._refuse_nonsense(now)
         self.controller.activate(now, self._streams.measurement(), seed)
         self._report.begin()
         self._report.changed(Mode.ACTIVE)
         self._ticks.begin(seed)
-        self._thread = ControlThread(self.controller, self._source, self._commands, self._report, self._ticks)
+        self._thread = ControlThread(
+            self.controller,
+            self._source,
+            self._commands,
+            self._report,
+            self._ticks,
+            self._guardian,
+            self.realtime,
+            self._clock,
+        )
         self._thread.start()
 
     def _first_samples(self) -> float:
@@ -112,7 +163,7 @@ class Session:
             now = self._streams.poll()
             if not self._streams.missing:
                 return now
-            if now > deadline:
+            if time.monotonic() > deadline:
                 missing = ", ".join(self._streams.missing)
                 raise OneStrideError(f"no sample within {FIRST_SAMPLES:g} s from: {missing}")
             time.sleep(0.002)
@@ -133,6 +184,8 @@ class Session:
         at_rest = True
         if self._thread is not None:
             at_rest, self._thread = self._thread.stop(self._stop_within), None
+            if at_rest and self._guardian is not None:  # otherwise the watchdog has to do it
+                self._guardian.farewell()
         self.controller.deactivate()
         self._report.absorb(self.controller.chain.counters)
         if self.controller.mode is Mode.IDLE:
@@ -156,9 +209,11 @@ class Session:
     def watch(self) -> None:
         """Fault if a second writer or person has appeared while the control thread runs; see who wants its ticks."""
         self._ticks.look()
+        if self._guardian is not None and not self.running:
+            self._guardian.idle()
         if self._thread is None or self.controller.mode not in (Mode.ACTIVE, Mode.HOLDING):
             return
-        writers = self._neighbours.second_writers(ours=1)
+        writers = [] if isinstance(self._commands, Unsent) else self._neighbours.second_writers(ours=1)
         if writers:
             self._thread.fault(f"a second writer of commands: {'; '.join(writers)}")
         people = [] if self._person is None else rivals(self._node, self._person.topics.values())
@@ -168,13 +223,28 @@ class Session:
     def summary(self) -> dict[str, Any]:
         """What the streams delivered."""
         pilot = self._pilot
-        found = {"policy_sha256": pilot.sha256, "nfe": pilot.nfe, "streams": self._streams.counts()}
+        found: dict[str, Any] = {"policy_sha256": pilot.sha256, "nfe": pilot.nfe, "streams": self._streams.counts()}
+        found["realtime"] = dict(self.realtime.granted)
+        if pilot.adaptive is not None:
+            found["adaptive_nfe"] = pilot.adaptive.summary()
+        if isinstance(self._commands, Unsent):
+            found["unsent"] = self._commands.summary()
+        if self._leash is not None:
+            found["deadman"] = self._leash.released
         if self._person is None:
             return found
         now = time.monotonic()
         if not self.running:  # otherwise the control thread does
             self._person.poll(now)
         return {**found, "operator": self._person.summary(now)}
+
+    def glance(self, status: dict[str, Any]) -> Glance:
+        """Its state at a moment, with what it says of itself."""
+        now = self._clock.now() if self.running else self._streams.poll()  # otherwise the control thread looks
+        fresh = next((one for one in self.controller.chain.filters if isinstance(one, FreshStreams)), None)
+        bounds = {} if fresh is None else fresh.bounds
+        refused = tuple(self.realtime.refused)
+        return Glance(now, status, self._streams.ages(now), bounds, self.controller.period, refused)
 
     @property
     def counters(self) -> Counter[str]:
@@ -186,10 +256,13 @@ class Session:
         self.deactivate()
         self._pilot.inference.close()
         self._streams.close()
-        if self._person is not None:
-            self._person.close()
+        for one in (self._person, self._guardian, self._leash):
+            if one is not None:
+                one.close()
         self._commands.close()
         self._ticks.close()
+        if isinstance(self._clock, SimulatedClock):
+            self._clock.close()
 
 
 def status(session: Session | None, report: Report, latched: str, *, recent: bool) -> dict[str, Any]:
@@ -209,28 +282,27 @@ def status(session: Session | None, report: Report, latched: str, *, recent: boo
     if latched:
         mode, reason = Mode.FAULT, latched
     figures = report.summary(running, RECENT) if recent else report.summary(running)
-    if not recent:
+    if not recent and report.timed:
         figures["tick_ms_histogram"] = report.tick_ms.histogram()
     return {"mode": mode.value, "reason": reason, **figures, **found}
 
 
+def _varied(settings: Settings) -> str:
+    """Parameters by which the time that an inference takes decides over actions."""
+    varied = {"chunk_blend": settings.chunk_blend, "adaptive_nfe": settings.adaptive_nfe}
+    return ", ".join(name for name, value in varied.items() if value)
+
+
 def _confined(settings: Settings) -> None:
+    if settings.use_sim_time and (settings.teleop or not settings.simulated):
+        raise OneStrideError("use_sim_time: expected a simulated run without a person; they live in real time")
     if not settings.simulated:
-        raise OneStrideError(
-            "simulated: expected true; this version does not drive real robots, because the gate that such a run "
-            "must pass (doctor, typed confirmation, deadman, reduced speed) is not part of it yet"
-        )
+        if not settings.watchdog and not settings.dry_run:
+            raise OneStrideError("watchdog: expected the node that stops a real robot when this one dies, got none")
+        return
     reach = os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "")
     if reach.upper() not in ("LOCALHOST", "OFF") and os.environ.get("ROS_LOCALHOST_ONLY") != "1":
         raise OneStrideError(
             "a simulated run stays on this machine: expected ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST "
             f"(Humble: ROS_LOCALHOST_ONLY=1), got {reach or 'nothing'}"
         )
-
-
-def _sources(contract: Contract) -> tuple[list[str], list[str]]:
-    """Objects and scalars that the policy observes."""
-    sources = [term.source for term in contract.observations]
-    objects = [source.object for source in sources if isinstance(source, ObjectSource)]
-    scalars = [source.scalar for source in sources if isinstance(source, ScalarSource)]
-    return list(dict.fromkeys(objects)), list(dict.fromkeys(scalars))

@@ -1,4 +1,4 @@
-"""Episodes on a simulated robot: plant and controller as processes of their own, over DDS on this machine only."""
+"""Episodes on a simulated robot: plant, watchdog and controller as processes, over DDS on this machine only."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from onestride.deploy.confinement import claim_domain, simulated_environment, unique_namespace
 from onestride.deploy.processes import Child
-from onestride_controller.supervisor import EpisodeResult, Supervisor
+from onestride_controller.supervisor import WATCHDOG, EpisodeResult, Supervisor
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class SimulatedRun:
         notes: kept with every recorded episode.
         horizon: steps of an episode; None means the environment's own.
         parameters: further ones of the controller.
+        plant: further options of the plant, by name without dashes; true stands for an option without a value.
         domain: DDS domain; None means one that nobody has.
     """
 
@@ -48,6 +51,7 @@ class SimulatedRun:
     notes: str = ""
     horizon: int | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    plant: Mapping[str, Any] = field(default_factory=dict)
     domain: int | None = None
 
 
@@ -65,9 +69,15 @@ class Stage:
     namespace: str
     confined: dict[str, str]
 
+    @property
+    def setting(self) -> str:
+        """The environment variables that somebody needs who wants to be heard, in words."""
+        names = ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE", "RMW_IMPLEMENTATION")
+        return " ".join(f"{name}={self.confined[name]}" for name in names)
+
 
 @dataclass(frozen=True)
-class RobotTrials:
+class RobotTrials(Generic[Result]):
     """What came of the episodes through the node.
 
     Attributes:
@@ -76,13 +86,15 @@ class RobotTrials:
         transport: the DDS implementation in use.
     """
 
-    episodes: list[EpisodeResult]
+    episodes: list[Result]
     figures: dict[str, Any]
     transport: str
 
 
-def run_simulated(run: SimulatedRun, progress: Callable[[EpisodeResult], None] | None = None) -> RobotTrials:
-    """Start plant and controller, run the episodes, and stop both again, whatever happens.
+def run_simulated(
+    run: SimulatedRun, progress: Callable[[EpisodeResult], None] | None = None
+) -> RobotTrials[EpisodeResult]:
+    """Start plant, watchdog and controller, run the episodes, and stop them again, whatever happens.
 
     Args:
         run: what to run.
@@ -102,7 +114,7 @@ def run_simulated(run: SimulatedRun, progress: Callable[[EpisodeResult], None] |
 
 @contextmanager
 def started(run: SimulatedRun) -> Iterator[Stage]:
-    """Plant, configured controller and, where wanted, recorder, as long as the context lasts.
+    """Plant, watchdog, configured controller and, where wanted, recorder, as long as the context lasts.
 
     Raises:
         OneStrideError: a process died, refused, or did not answer; the message says which and why.
@@ -119,6 +131,7 @@ def started(run: SimulatedRun) -> Iterator[Stage]:
             stack.enter_context(child)
         supervisor = stack.enter_context(Supervisor(namespace, confined, lambda: _check(children)))
         supervisor.wait_for_services()
+        supervisor.trigger(f"{WATCHDOG}/status", timeout=20.0)
         supervisor.transition("configure")
         if run.record is not None:
             supervisor.wait_for_recorder()
@@ -129,12 +142,13 @@ def _modules(run: SimulatedRun, namespace: str) -> list[tuple[str, list[str], st
     """Modules to start, with their command lines and logs."""
     modules = [
         ("onestride_plant", _plant(run, namespace), "plant.log"),
+        (WATCHDOG, ros_arguments(namespace, {"robot": run.robot}), "watchdog.log"),
         ("onestride_controller", _node(run, namespace), "node.log"),
     ]
     if run.record is None:
         return modules
     notes = {"notes": json.dumps(run.notes)} if run.notes else {}
-    journals = _ros_arguments(namespace, {"directory": run.record.resolve(), **notes})
+    journals = ros_arguments(namespace, {"directory": run.record.resolve(), **notes})
     return [*modules, ("onestride_recorder", journals, "recorder.log")]
 
 
@@ -145,17 +159,24 @@ def _check(children: list[Child]) -> None:
 
 def _plant(run: SimulatedRun, namespace: str) -> list[str]:
     options = {"--scene": run.scene, "--robot": run.robot, "--starts": run.starts, "--record": run.film}
-    options |= {"--horizon": run.horizon}
-    given = (str(part) for name, value in options.items() if value is not None for part in (name, value))
-    return [*given, *_ros_arguments(namespace, {})]
+    options |= {"--horizon": run.horizon, **{f"--{name}": value for name, value in run.plant.items()}}
+    given = (part for name, value in options.items() if value is not None for part in _option(name, value))
+    return [*given, *ros_arguments(namespace, {})]
+
+
+def _option(name: str, value: Any) -> list[str]:
+    if value is True:
+        return [name]
+    return [name, *map(str, value)] if isinstance(value, (tuple, list)) else [name, str(value)]
 
 
 def _node(run: SimulatedRun, namespace: str) -> list[str]:
-    parameters = {"robot": run.robot, "scene": run.scene, "seed": run.seed, **run.parameters}
+    parameters = {"robot": run.robot, "scene": run.scene, "seed": run.seed, "watchdog": WATCHDOG, **run.parameters}
     policy = {"policy": run.policy.resolve()} if run.policy else {}
-    return _ros_arguments(namespace, {**policy, **parameters, **({"nfe": run.nfe} if run.nfe else {})})
+    return ros_arguments(namespace, {**policy, **parameters, **({"nfe": run.nfe} if run.nfe else {})})
 
 
-def _ros_arguments(namespace: str, parameters: dict[str, Any]) -> list[str]:
+def ros_arguments(namespace: str, parameters: dict[str, Any]) -> list[str]:
+    """A node's command line: its namespace and its parameters."""
     settings = (part for name, value in parameters.items() for part in ("-p", f"{name}:={value}"))
     return ["--ros-args", "-r", f"__ns:={namespace}", *settings]

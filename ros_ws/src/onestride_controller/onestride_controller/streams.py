@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import numpy as np
-from geometry_msgs.msg import PoseStamped
 from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64
 
+from onestride.deploy import sources
 from onestride.hardware.description import RobotDescription
-from onestride.hardware.state import Array, Measurement, Pose
+from onestride.hardware.state import Measurement
+from onestride_controller.messages import FEET, Read, endpoint
 
 SENSOR = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-JOINTS = "joints"
+JOINTS = sources.JOINTS.name
+Now = Callable[[], float]
+"""A clock [s]."""
 
 
 class LeftToTheControlThread(CallbackGroup):
@@ -52,17 +52,18 @@ class Stream:
         topic: its name.
         read: turns a message into a value; raises `ValueError` with the reason for one that is not to be taken.
         unstamped: take messages whose stamp is zero, in the order in which they arrive.
+        clock: that arrivals are timed by.
 
     Attributes:
         value: the newest value; None before the first.
-        received: when it arrived, on this process's monotonic clock [s].
+        received: when it arrived, on its clock [s].
         counts: messages `taken`, and not taken by reason.
     """
 
     def __init__(
-        self, node: Node, kind: Any, topic: str, read: Callable[[Any], Any], *, unstamped: bool = False
+        self, node: Node, kind: Any, topic: str, read: Read, *, unstamped: bool = False, clock: Now = time.monotonic
     ) -> None:
-        self._node, self._read, self._stamped = node, read, hasattr(kind, "header")
+        self._node, self._read, self._stamped, self._clock = node, read, hasattr(kind, "header"), clock
         self._unstamped = unstamped
         self._subscription = node.create_subscription(
             kind, topic, _nothing, SENSOR, callback_group=LeftToTheControlThread()
@@ -71,18 +72,28 @@ class Stream:
         self.value: Any = None
         self.forget()
 
+    @property
+    def topic(self) -> str:
+        """Its full name."""
+        return str(self._subscription.topic_name)
+
+    @property
+    def kind(self) -> Any:
+        """Message type."""
+        return self._subscription.msg_type
+
     def forget(self) -> None:
         """Drop the sample: only one that arrives from now on counts."""
         self.value, self.received, self._stamp = None, float("-inf"), -1
         self._take()
-        self._polled = time.monotonic()
+        self._polled = self._clock()
 
     def forget_stamp(self) -> None:
         """Take the next message whatever its stamp: a publisher that was restarted may count from an earlier clock."""
         self._stamp = -1
 
     def poll(self, now: float) -> None:
-        """Look for a newer sample; `now` is the monotonic clock [s]."""
+        """Look for a newer sample; `now` is the clock [s]."""
         taken = self._take()
         if taken is not None:
             self._accept(taken[0], self._arrival(taken[1], now))
@@ -117,20 +128,37 @@ class Stream:
 
 
 class Streams:
-    """All streams that a policy reads, as measurements.
+    """All streams that a policy and its guards read, as measurements.
 
     Args:
         node: owns the subscriptions.
-        robot: whose joints are read.
-        objects: names of object poses, on `objects/<name>/pose`.
-        scalars: names of scalar readings, each its own topic.
+        robot: whose joints are read, and where it has a floating base, also the inertial sensor and the feet.
+        wanted: what has to be heard, see `Contract.streams`; the joints are always heard.
+        topics: of streams that have another than their usual one, by the stream's name.
+        clock: that arrivals are timed by.
     """
 
-    def __init__(self, node: Node, robot: RobotDescription, objects: Iterable[str], scalars: Iterable[str]) -> None:
-        self._joints = Stream(node, JointState, "joint_states", JointReader(robot.joint_names))
-        self._objects = {name: Stream(node, PoseStamped, f"objects/{name}/pose", _pose) for name in objects}
-        self._scalars = {name: Stream(node, Float64, name, _scalar) for name in scalars}
-        self.all: dict[str, Stream] = {JOINTS: self._joints, **self._objects, **self._scalars}
+    def __init__(
+        self,
+        node: Node,
+        robot: RobotDescription,
+        wanted: Iterable[sources.Stream],
+        topics: Mapping[str, str] | None = None,
+        clock: Now = time.monotonic,
+    ) -> None:
+        self._clock = clock
+        legs = () if robot.base is None else (sources.IMU, FEET)
+        heard = {stream.name: stream for stream in (sources.JOINTS, *legs, *wanted)}
+        self.all: dict[str, Stream] = {}
+        for name, stream in heard.items():
+            kind, topic, read = endpoint(stream, robot)
+            self.all[name] = Stream(node, kind, (topics or {}).get(name, topic), read, clock=clock)
+        self._required = {name for name, stream in heard.items() if stream.required}
+        self._joints, self._imu = self.all[JOINTS], self.all.get(sources.IMU.name)
+        self._objects, self._scalars, self._vectors = (
+            {name: self.all[name] for name, stream in heard.items() if stream.kind == kind}
+            for kind in ("object", "scalar", "vector")
+        )
 
     def forget(self) -> None:
         """Drop every sample."""
@@ -139,15 +167,16 @@ class Streams:
 
     def poll(self) -> float:
         """Look for newer samples of every stream; the time of looking [s]."""
-        now = time.monotonic()
+        now = self._clock()
         for stream in self.all.values():
             stream.poll(now)
         return now
 
     @property
     def missing(self) -> list[str]:
-        """Streams without a sample, with why samples that came were not taken."""
-        return [f"{name}{_reasons(stream)}" for name, stream in self.all.items() if stream.value is None]
+        """Required streams without a sample, with why samples that came were not taken."""
+        required = ((name, self.all[name]) for name in self.all if name in self._required)
+        return [f"{name}{_reasons(stream)}" for name, stream in required if stream.value is None]
 
     def measurement(self) -> Measurement:
         """The newest sample of every stream; ask `missing` first."""
@@ -159,64 +188,22 @@ class Streams:
             {name: stream.value for name, stream in self._scalars.items()},
             {name: stream.received for name, stream in self.all.items()},
             effort,
+            None if self._imu is None else self._imu.value,
+            {name: stream.value for name, stream in self._vectors.items() if stream.value is not None},
         )
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Messages taken and not taken, by stream and reason."""
         return {name: dict(stream.counts) for name, stream in self.all.items()}
 
+    def ages(self, now: float) -> dict[str, float]:
+        """Of the newest sample of each stream [s]; infinite where there is none."""
+        return {name: now - stream.received for name, stream in self.all.items()}
+
     def close(self) -> None:
         """Unsubscribe from everything."""
         for stream in self.all.values():
             stream.close()
-
-
-class JointReader:
-    """Position, velocity and effort of the robot's joints, by name, from whatever order the driver publishes."""
-
-    def __init__(self, names: tuple[str, ...]) -> None:
-        self._wanted, self._seen = names, [""]
-        self._order: list[int] = []
-
-    def __call__(self, message: Any) -> tuple[Array, Array, Array | None]:
-        """Positions (n,) [rad], velocities (n,) [rad/s] and efforts (n,) [Nm] in the robot's order.
-
-        Efforts are None where the driver reports none: no numbers at all, or some that are none, as
-        joint_state_broadcaster has them for joints without a sensor.
-
-        Raises:
-            ValueError: names are missing, or there is not one position and velocity per name.
-        """
-        if message.name != self._seen:
-            self._order = self._places(message.name)
-            self._seen = list(message.name)
-        if not len(message.position) == len(message.velocity) == len(self._seen):
-            raise ValueError("not one position and velocity per name")
-        return np.array(message.position)[self._order], np.array(message.velocity)[self._order], self._effort(message)
-
-    def _effort(self, message: Any) -> Array | None:
-        if len(message.effort) != len(self._seen):
-            return None
-        effort = np.array(message.effort)[self._order]
-        return effort if np.isfinite(effort).all() else None
-
-    def _places(self, names: list[str]) -> list[int]:
-        if not names:
-            raise ValueError("empty name")
-        missing = [name for name in self._wanted if names.count(name) != 1]
-        if missing:
-            raise ValueError(f"expected once each: {', '.join(missing)}")
-        return [names.index(name) for name in self._wanted]
-
-
-def _pose(message: Any) -> Pose:
-    """A pose; quaternions are xyzw on ROS topics and wxyz inside."""
-    p, q = message.pose.position, message.pose.orientation
-    return Pose(np.array([p.x, p.y, p.z]), np.array([q.w, q.x, q.y, q.z]))
-
-
-def _scalar(message: Any) -> float:
-    return float(message.data)
 
 
 def _nanoseconds(stamp: Any) -> int:

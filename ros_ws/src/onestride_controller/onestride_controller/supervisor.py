@@ -25,6 +25,7 @@ from onestride.hardware.errors import OneStrideError, unknown
 
 NODE_NAME = "onestride_supervisor"
 CONTROLLER, PLANT, RECORDER = "onestride_controller", "onestride_plant", "onestride_recorder"
+WATCHDOG = "onestride_watchdog"
 POLL_PERIOD = 0.05  # [s]
 
 TRANSITIONS = {
@@ -213,12 +214,12 @@ class Supervisor:
         dropped = self.trigger(f"{PLANT}/progress")["dropped_time_s"]
         self.trigger(f"{PLANT}/reset")
         if record:
-            self.trigger(f"{RECORDER}/start")
+            self.start_recording()
         self.transition("activate")
         progress = self._until_over(time.monotonic() + timeout)
         self.transition("deactivate")
         if record:
-            self._keep(progress["success"])
+            self.keep_recording(progress["success"])
         fault = self.clear_fault()
         return EpisodeResult(
             episode=progress["episode"],
@@ -232,7 +233,12 @@ class Supervisor:
             fault=fault,
         )
 
-    def _keep(self, success: bool) -> None:
+    def start_recording(self) -> None:
+        """Have the recorder begin an episode."""
+        self.trigger(f"{RECORDER}/start")
+
+    def keep_recording(self, success: bool) -> None:
+        """Have the recorder end its episode and keep it."""
         if success:
             self.trigger(f"{RECORDER}/mark_success")
         self.trigger(f"{RECORDER}/stop", timeout=10.0)

@@ -99,12 +99,8 @@ class _Session:
     def __init__(self, stage: Stage, mapping: Mapping, say: Say) -> None:
         self._supervisor, self._buttons, self._say = stage.supervisor, mapping.episode, say
         operator = self._supervisor.report()["operator"]
-        confined = " ".join(
-            f"{name}={stage.confined[name]}"
-            for name in ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE", "RMW_IMPLEMENTATION")
-        )
         topics = ", ".join(sorted(set(operator["topics"].values())))
-        say(f"publish on {topics} with {confined}; services of the recorder: {stage.namespace}/{RECORDER}/...")
+        say(f"publish on {topics} with {stage.setting}; services of the recorder: {stage.namespace}/{RECORDER}/...")
         self._person = Person(self._supervisor, mapping, operator["topics"]["joy"])
         self.kept: list[str] = []
 

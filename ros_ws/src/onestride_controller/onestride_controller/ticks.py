@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -29,13 +30,16 @@ class Ticks:
         node: owns the publishers.
         layout: of the controller's ticks.
         always: publish even while nobody listens.
+        clock: that ticks are timed by.
 
     Attributes:
         failures: ticks that could not be published.
     """
 
-    def __init__(self, node: Node, layout: TickLayout, *, always: bool) -> None:
-        self._node, self._layout, self._always = node, layout, always
+    def __init__(
+        self, node: Node, layout: TickLayout, *, always: bool, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._node, self._layout, self._always, self._clock = node, layout, always, clock
         self._publisher = node.create_publisher(Float64MultiArray, "~/ticks", TICKS)
         self._announcer = node.create_publisher(String, "~/tick_layout", LATCHED)
         self._announcer.publish(String(data=layout.model_dump_json()))
@@ -58,7 +62,7 @@ class Ticks:
         index, self._index = self._index, self._index + 1
         if not self._wanted:
             return
-        elapsed = time.monotonic() - now
+        elapsed = self._clock() - now
         stamp = time.time_ns() - int(elapsed * 1e9)
         age = now - joints_received
         try:

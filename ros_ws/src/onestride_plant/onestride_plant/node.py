@@ -24,10 +24,13 @@ from std_srvs.srv import Trigger
 from onestride.hardware.description import load_robot
 from onestride.hardware.errors import OneStrideError
 from onestride.hardware.plant import Plant
+from onestride.hardware.realtime import Realtime
 from onestride.hardware.scene import Scene, load_starts
 from onestride_plant.film import Film
+from onestride_plant.plants import add_realism, make_plant
 from onestride_plant.simulation import Simulation
-from onestride_plant.topics import Readings, Targets
+from onestride_plant.topics import PlantClock, Readings, Targets
+from onestride_plant.walk import Walk
 
 NODE_NAME = "onestride_plant"
 PUBLISH_RATE = 500.0  # [Hz]
@@ -74,6 +77,12 @@ def arguments(command_line: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--publish-rate", type=float, default=PUBLISH_RATE, help="of all readings [Hz]")
     parser.add_argument("--horizon", type=int, help="steps of an episode; default the environment's own")
     parser.add_argument("--record", type=Path, help="keep configurations for a film in this .npz file")
+    parser.add_argument(
+        "--cmd-vel-topic", default="cmd_vel", help="what is asked of a robot on legs, geometry_msgs/Twist"
+    )
+    parser.add_argument("--clock", action="store_true", help="publish its time on /clock, for use_sim_time")
+    parser.add_argument("--realtime-priority", type=int, default=0, help="of physics under SCHED_FIFO, if permitted")
+    add_realism(parser)
     return parser.parse_args(list(command_line))
 
 
@@ -83,13 +92,22 @@ def run(options: argparse.Namespace, stopping: threading.Event) -> None:
     Raises:
         OneStrideError: the scene, the robot, the starts or the rate is refused.
     """
-    plant = Plant(_scene(options), load_robot(options.robot))
+    plant = make_plant(options, _scene(options), load_robot(options.robot))
     starts = None if options.starts is None else load_starts(options.starts)
     film = None if options.record is None else Film(options.record)
     simulation = Simulation(plant, starts, film)
     every = steps_between(options.publish_rate, plant.scene.physics_timestep)
     node = PlantNode(plant, simulation)
-    with _served(node):
+    if plant.robot.base is not None:
+        simulation.walk = Walk(plant, node, options.cmd_vel_topic)
+    realtime = Realtime(options.realtime_priority)
+    if options.clock:
+        simulation.show = PlantClock(node).show
+    with _served(node):  # whose thread goes on as usual
+        realtime.keep_deadlines("physics")
+        realtime.lock_memory()
+        for what, said in realtime.granted.items():
+            node.get_logger().info(f"realtime: {what} {said}")
         node.get_logger().info(f"{plant.scene.environment} in {options.scene}, readings at {options.publish_rate:g} Hz")
         simulation.run(node.targets.take, node.readings.publish, every, stopping)
     node.get_logger().info(f"stopped: {json.dumps(node.progress())}")

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from onestride.hardware.impedance import ImpedanceCommand
 from onestride.hardware.plant import Plant
 from onestride.hardware.state import Array, Measurement
 from onestride_plant.film import Film
+from onestride_plant.walk import Walk
 
 #: Further behind than this [s], the simulation drops the time instead of catching up in a burst.
 MOST_BEHIND = 0.1
-
-TakeTargets = Callable[[Callable[[Sequence[int], Array], None]], bool]
 
 
 class Simulation:
@@ -28,6 +28,11 @@ class Simulation:
         plant: what is simulated; from now on touched by nobody else.
         starts: seeds and full states (E, S) of the episodes; none means the model's default pose.
         film: records configurations.
+
+    Attributes:
+        walk: watches a robot on legs; None for others.
+        show: takes the plant's time [s], which goes on through resets, at every step.
+        dropped: simulated time that could not be caught up with [s].
     """
 
     def __init__(self, plant: Plant, starts: tuple[list[int], Array] | None = None, film: Film | None = None) -> None:
@@ -36,8 +41,11 @@ class Simulation:
         self._target = plant.read().position
         self._episode: int | None = None
         self._seed: int | None = None
-        self._waiting = False
+        self._waiting = self._aimed = False
+        self._interval = 0.0
         self.dropped = 0.0
+        self.walk: Walk | None = None
+        self.show: Callable[[float], None] | None = None
 
     def reset(self) -> dict[str, Any]:
         """Begin the next episode and wait for its first command; its number and seed."""
@@ -52,6 +60,8 @@ class Simulation:
             if self._film is not None:
                 self._film.begin()
                 self._film.write()
+            if self.walk is not None:
+                self.walk.begin()
             return {"episode": self._episode, "seed": self._seed}
 
     def progress(self) -> dict[str, Any]:
@@ -67,11 +77,12 @@ class Simulation:
                 "over": progress.over,
                 "waiting": self._waiting,
                 "dropped_time_s": self.dropped,
+                **({} if self.walk is None else {"walk": self.walk.progress()}),
             }
 
     def run(
         self,
-        take_targets: TakeTargets,
+        take_commands: Callable[[Simulation], bool],
         publish: Callable[[Measurement], None],
         publish_every: int,
         stopping: threading.Event,
@@ -79,20 +90,23 @@ class Simulation:
         """Step until `stopping` is set.
 
         Args:
-            take_targets: hands new joint targets over, see `Targets.take`.
-            publish: sends a measurement.
+            take_commands: hands new commands over, see `Targets.take`.
+            publish: sends a measurement that has arrived.
             publish_every: physics steps between two measurements.
             stopping: ends the loop.
         """
         period, steps = self._plant.scene.physics_timestep, 0
+        self._interval = publish_every * period
         deadline = time.monotonic()
         while not stopping.is_set():
             deadline = self._next_deadline(deadline, period)
             late = _sleep_until(deadline)
-            measurement = self._advance(take_targets, measure=late < period and steps % publish_every == 0)
+            measurement = self._advance(take_commands, measure=late < period and steps % publish_every == 0)
             if measurement is not None:
                 publish(measurement)
             steps += 1
+            if self.show is not None:
+                self.show(steps * period)
 
     def _next_deadline(self, deadline: float, period: float) -> float:
         behind = time.monotonic() - deadline - period
@@ -101,18 +115,38 @@ class Simulation:
         self.dropped += behind
         return deadline + period + behind
 
-    def _advance(self, take_targets: TakeTargets, *, measure: bool) -> Measurement | None:
+    def _advance(self, take_commands: Callable[[Simulation], bool], *, measure: bool) -> Measurement | None:
         with self._lock:
-            if take_targets(self._aim):
-                self._plant.command(self._target)
+            self._aimed = False
+            if take_commands(self):
                 self._waiting = False
+            if self._aimed:
+                self._plant.command(self._target)
             if not self._waiting:
                 self._record()
                 self._plant.step()
-            return self._plant.read() if measure else None
+                if self.walk is not None:
+                    self.walk.hear()
+                    self.walk.see()
+            return self._plant.read() if measure and not self._nothing_new else None
 
-    def _aim(self, joints: Sequence[int], values: Array) -> None:
+    @property
+    def _nothing_new(self) -> bool:
+        """Whether nothing has arrived since the last measurement was due; before the first command, it all counts."""
+        return not self._waiting and self._plant.age > self._interval - 1e-9
+
+    def aim(self, joints: Sequence[int], values: Array) -> None:
+        """New targets (k,) [rad] for some joints; the others keep theirs."""
         self._target[np.asarray(joints)] = values
+        self._aimed = True
+
+    def impede(self, command: ImpedanceCommand) -> None:
+        """A new impedance command for all joints.
+
+        Raises:
+            OneStrideError: the robot's drives do not take it.
+        """
+        self._plant.impede(command)
 
     def _record(self) -> None:
         if self._film is not None and self._episode is not None:

@@ -1,25 +1,40 @@
-"""What the plant says and hears: joint states, object poses and readings out, joint targets in."""
+"""What the plant says and hears: what the robot and its surroundings report out, commands to the robot in."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
-from geometry_msgs.msg import PoseStamped
+from geometry_msgs.msg import PoseStamped, TwistStamped
 from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import JointState
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import Imu, JointState
 from std_msgs.msg import Float64, Float64MultiArray
 
 from onestride.hardware.description import CommandGroup, RobotDescription
+from onestride.hardware.errors import OneStrideError
+from onestride.hardware.impedance import ImpedanceCommand
 from onestride.hardware.plant import Plant
-from onestride.hardware.state import Array, Measurement, Pose
+from onestride.hardware.state import Array, Inertial, Measurement, Pose
 
 SENSOR = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 COMMAND = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 JOINT_STATES = "joint_states"
+
+
+class PlantClock:
+    """Publishes the plant's own time on `/clock`, for nodes that run under `use_sim_time`."""
+
+    def __init__(self, node: Node) -> None:
+        self._publisher, self._message = node.create_publisher(Clock, "/clock", SENSOR), Clock()
+
+    def show(self, time: float) -> None:
+        """It is `time` [s] since the plant began."""
+        self._message.clock.sec, self._message.clock.nanosec = divmod(round(time * 1e9), 1_000_000_000)
+        self._publisher.publish(self._message)
 
 
 class Readings:
@@ -42,6 +57,7 @@ class Readings:
         self._scalars = {
             name: (node.create_publisher(Float64, name, SENSOR), Float64()) for name in measurement.scalars
         }
+        self._base = BaseReadings(node, measurement) if measurement.imu is not None else None
 
     def publish(self, measurement: Measurement) -> None:
         """Send one instant: all that accompanies the joint state first, then the joint state itself."""
@@ -55,10 +71,52 @@ class Readings:
             publisher, reading = self._scalars[name]
             reading.data = value
             publisher.publish(reading)
+        if self._base is not None:
+            self._base.publish(measurement, stamp)
         self._message.header.stamp = stamp
         self._position[:], self._velocity[:] = measurement.position, measurement.velocity
         self._effort[:] = measurement.effort
         self._joints.publish(self._message)
+
+
+class BaseReadings:
+    """What a robot on legs publishes beside its joints: `imu`, `foot_forces` and, with odometry, `odometry/twist`."""
+
+    def __init__(self, node: Node, measurement: Measurement) -> None:
+        self._imu, self._imu_message = node.create_publisher(Imu, "imu", SENSOR), Imu()
+        self._forces = node.create_publisher(Float64MultiArray, "foot_forces", SENSOR)
+        self._forces_message = Float64MultiArray(data=measurement.vectors["foot_forces"].tolist())
+        self._force = np.frombuffer(self._forces_message.data)  # the message's own array
+        odometry = "base_velocity" in measurement.vectors
+        self._twist = node.create_publisher(TwistStamped, "odometry/twist", SENSOR) if odometry else None
+        self._twist_message = TwistStamped()
+        for message in (self._imu_message, self._twist_message):
+            message.header.frame_id = "base"
+
+    def publish(self, measurement: Measurement, stamp: Any) -> None:
+        """Send what belongs to one instant."""
+        if measurement.imu is not None:
+            self._imu_message.header.stamp = stamp
+            _fill_imu(self._imu_message, measurement.imu)
+            self._imu.publish(self._imu_message)
+        self._force[:] = measurement.vectors["foot_forces"]
+        self._forces.publish(self._forces_message)
+        if self._twist is not None:
+            self._twist_message.header.stamp = stamp
+            _fill_vector(self._twist_message.twist.linear, measurement.vectors["base_velocity"])
+            self._twist.publish(self._twist_message)
+
+
+def _fill_imu(message: Imu, imu: Inertial) -> None:
+    """Write an inertial reading into a message; quaternions are wxyz inside and xyzw on ROS topics."""
+    q = message.orientation
+    q.w, q.x, q.y, q.z = imu.orientation.tolist()
+    _fill_vector(message.angular_velocity, imu.angular_velocity)
+    _fill_vector(message.linear_acceleration, imu.acceleration)
+
+
+def _fill_vector(vector: Any, values: Array) -> None:
+    vector.x, vector.y, vector.z = values.tolist()
 
 
 def _pose_message() -> PoseStamped:
@@ -91,17 +149,30 @@ class LeftToTheLoop(CallbackGroup):
         """Nothing was begun."""
 
 
+class Commanded(Protocol):
+    """Who obeys; see `simulation.Simulation`."""
+
+    def aim(self, joints: Sequence[int], values: Array) -> None:
+        """New targets (k,) [rad] for some joints."""
+        ...
+
+    def impede(self, command: ImpedanceCommand) -> None:
+        """A new impedance command for all joints."""
+        ...
+
+
 class Targets:
-    """Takes joint targets from the robot's command topics.
+    """Takes commands from the robot's command topics.
 
     Attributes:
         taken: commands applied.
-        ignored: commands of the wrong length, not finite, or sent before the last reset.
+        ignored: commands of the wrong length, not finite, with negative gains, or sent before the last reset.
     """
 
     def __init__(self, node: Node, robot: RobotDescription) -> None:
         group = LeftToTheLoop()
         self._subscriptions = [self._subscribe(node, command, robot, group) for command in robot.commands]
+        self._impedance = robot.command_mode == "impedance"
         self.taken = self.ignored = 0
         self._not_before = 0
 
@@ -117,21 +188,35 @@ class Targets:
         """From now on ignore what was sent before `stamp` [ns of the system clock]; 0 ignores nothing."""
         self._not_before = stamp
 
-    def take(self, apply: Callable[[Sequence[int], Array], None]) -> bool:
-        """Hand every new target to `apply(joints, values)`; whether there was one."""
+    def take(self, commanded: Commanded) -> bool:
+        """Hand every new command on; whether there was one."""
         any_taken = False
         for subscription, joints in self._subscriptions:
             with subscription.handle:
                 taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
             if taken is None:
                 continue
-            values = np.array(taken[0].data, dtype=np.float64)
-            if values.shape != (len(joints),) or not np.isfinite(values).all() or self._too_old(taken[1]):
+            if self._too_old(taken[1]) or not self._apply(commanded, joints, np.array(taken[0].data, dtype=np.float64)):
                 self.ignored += 1
                 continue
-            apply(joints, values)
             self.taken, any_taken = self.taken + 1, True
         return any_taken
+
+    def _apply(self, commanded: Commanded, joints: list[int], values: Array) -> bool:
+        """Have a command obeyed; whether it is one."""
+        size = (5 if self._impedance else 1) * len(joints)
+        if values.shape != (size,) or not np.isfinite(values).all():
+            return False
+        if not self._impedance:
+            commanded.aim(joints, values)
+            return True
+        row = np.empty((5, len(joints)))
+        row[:, joints] = values.reshape(5, -1)
+        try:
+            commanded.impede(ImpedanceCommand.from_row(row.ravel()))
+        except OneStrideError:
+            return False
+        return True
 
     def _too_old(self, info: dict[str, int]) -> bool:
         return info["source_timestamp"] < self._not_before

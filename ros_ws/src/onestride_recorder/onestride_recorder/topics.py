@@ -111,7 +111,7 @@ class Surroundings:
             row = RowOf(scalar_stream(name), _scalar)
             self.topics[scalar_stream(name)] = Topic(node, Float64, name, SENSOR, row)
         for group in layout.commands:
-            row = RowOf(command_stream(group.topic), _values)
+            row = RowOf(command_stream(group.topic), partial(_targets, len(group.joints)))
             self.topics[command_stream(group.topic)] = Topic(node, Float64MultiArray, group.topic, EVERY, row)
 
     def drain(self, take: Take) -> None:
@@ -191,8 +191,15 @@ def _scalar(message: Any) -> float:
     return float(message.data)
 
 
-def _values(message: Any) -> Array:
-    return np.array(message.data, dtype=np.float64)
+def _targets(count: int, message: Any) -> Array:
+    """Joint targets (count,) [rad]; an impedance command begins with them.
+
+    Raises:
+        ValueError: the message has another length.
+    """
+    if len(message.data) not in (count, 5 * count):
+        raise ValueError(f"not {count} joint targets")
+    return np.array(message.data[:count], dtype=np.float64)
 
 
 def _finite(values: Any) -> Any:

@@ -1,0 +1,1 @@
+"""What is looked at before a robot moves, and what is made of it."""

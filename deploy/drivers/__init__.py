@@ -1,0 +1,1 @@
+"""What robots' own ROS 2 drivers are told, as plain data: no ROS here."""

@@ -1,0 +1,1 @@
+"""Thin adapters between onestride's topics and drivers with messages of their own."""

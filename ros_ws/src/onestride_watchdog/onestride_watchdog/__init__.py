@@ -1,0 +1,1 @@
+"""Stops a robot whose onestride controller has died."""

@@ -1,0 +1,73 @@
+"""What messages say, field by field, and which of them say nothing that can be believed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2: pip install 'onestride[ros]'")
+
+from geometry_msgs.msg import Twist, TwistStamped
+from sensor_msgs.msg import Imu
+from std_msgs.msg import Float64MultiArray
+
+from onestride.deploy import sources
+from onestride.hardware.description import load_robot
+from onestride.hardware.errors import OneStrideError
+from onestride_controller.messages import FEET, endpoint
+
+GO1 = load_robot("go1")
+
+
+def reader(stream):
+    kind, topic, read = endpoint(stream, GO1)
+    return kind, topic, read
+
+
+def test_an_inertial_sensor_is_read_in_our_order():
+    kind, topic, read = reader(sources.IMU)
+    assert (kind, topic) == (Imu, "imu")
+    message = Imu()
+    q, w, a = message.orientation, message.angular_velocity, message.linear_acceleration
+    q.w, q.x, q.y, q.z = 0.5, -0.5, 0.5, 0.5
+    w.x, w.y, w.z = 1.0, 2.0, 3.0
+    a.x, a.y, a.z = 4.0, 5.0, 9.8
+    imu = read(message)
+    assert imu.orientation.tolist() == [0.5, -0.5, 0.5, 0.5]
+    assert imu.angular_velocity.tolist() == [1.0, 2.0, 3.0]
+    assert imu.acceleration.tolist() == [4.0, 5.0, 9.8]
+    message.orientation_covariance[0] = -1.0
+    with pytest.raises(ValueError, match="without orientation"):
+        read(message)
+
+
+def test_a_velocity_command_is_forward_left_and_turning():
+    kind, topic, read = reader(sources.COMMAND)
+    assert (kind, topic) == (Twist, "cmd_vel")
+    message = Twist()
+    message.linear.x, message.linear.y, message.linear.z = 0.5, -0.2, 7.0
+    message.angular.x, message.angular.z = 7.0, 0.3
+    assert read(message).tolist() == [0.5, -0.2, 0.3]
+    message.angular.z = float("nan")
+    with pytest.raises(ValueError, match="not finite"):
+        read(message)
+
+
+def test_odometry_and_feet():
+    kind, topic, read = reader(sources.ODOMETRY)
+    assert (kind, topic) == (TwistStamped, "odometry/twist")
+    message = TwistStamped()
+    message.twist.linear.x, message.twist.linear.z = 0.4, -0.1
+    assert read(message).tolist() == [0.4, 0.0, -0.1]
+    _, topic, read = reader(FEET)
+    assert topic == "foot_forces"
+    np.testing.assert_array_equal(read(Float64MultiArray(data=[1.0, 2.0, 3.0, 4.0])), [1, 2, 3, 4])
+    with pytest.raises(ValueError, match="not 4 forces"):
+        read(Float64MultiArray(data=[1.0, 2.0]))
+
+
+def test_a_vector_that_nobody_knows_is_refused_by_name():
+    with pytest.raises(
+        OneStrideError, match="vector: got 'wind', available: base_velocity, velocity_command, foot_forces"
+    ):
+        reader(sources.Stream("vector", "wind"))
