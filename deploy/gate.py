@@ -13,7 +13,7 @@ from typing import NamedTuple
 from onestride.deploy.contract import Contract
 from onestride.deploy.doctor.answers import Answer, Level, failed
 from onestride.deploy.permit import SPEED, Deadman
-from onestride.hardware.description import CommandGroup, RobotDescription
+from onestride.hardware.description import CommandGroup, Joint, RobotDescription
 from onestride.hardware.drivers import DriverCommand, DriverProfile
 from onestride.hardware.errors import OneStrideError, unknown
 
@@ -198,19 +198,19 @@ def confirmed(robot: str, typed: str) -> None:
 def slowed(robot: RobotDescription, speed: float) -> RobotDescription:
     """The robot with a share of its velocity and acceleration limits; its safe stop and all else stay as they are.
 
-    Legs need the speed of their joints to stand: what is slowed there is the velocity that is asked of them.
+    A joint that declares no acceleration limit gets a share of the deceleration it stops with. Legs need the speed of
+    their joints to stand: what is slowed there is the velocity that is asked of them.
     """
-    if robot.base is not None:
+    if robot.base is not None or speed == 1.0:
         return robot
+    return robot.model_copy(update={"joints": tuple(_slowed(joint, robot, speed) for joint in robot.joints)})
 
-    def scaled(value: float | None) -> float | None:
-        return None if value is None else value * speed
 
-    joints = tuple(
-        joint.model_copy(update={"velocity": scaled(joint.velocity), "acceleration": scaled(joint.acceleration)})
-        for joint in robot.joints
-    )
-    return robot.model_copy(update={"joints": joints})
+def _slowed(joint: Joint, robot: RobotDescription, speed: float) -> Joint:
+    if joint.velocity is None:
+        return joint
+    acceleration = joint.acceleration or robot.safe_stop.deceleration
+    return joint.model_copy(update={"velocity": joint.velocity * speed, "acceleration": acceleration * speed})
 
 
 def remapping_arguments(remappings: Mapping[str, str]) -> list[str]:

@@ -10,6 +10,7 @@ import yaml
 
 from onestride.hardware.description import DampingStop, load_robot, parse_robot
 from onestride.hardware.errors import OneStrideError
+from onestride.hardware.safety.chain import USUAL_CHAIN
 
 
 @pytest.fixture
@@ -17,6 +18,7 @@ def content():
     return yaml.safe_load((resources.files("onestride.hardware") / "robots" / "go2.yaml").read_text())
 
 
+USUAL = [terms.model_dump() for terms in USUAL_CHAIN]
 HOLD = {"kind": "decelerate_and_hold", "deceleration": 10, "completes_within": 9.0}
 
 
@@ -27,7 +29,11 @@ def lowcmd(content):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.update(command_mode="position"), "expected decelerate_and_hold from drives that take positions"),
+        (lambda c: c.update(command_mode="position", safety=[]), "safety: expected finite as the first filter"),
+        (
+            lambda c: c.update(command_mode="position", safety=USUAL),
+            "expected decelerate_and_hold from drives that take positions",
+        ),
         (lambda c: c["joints"][3].pop("effort"), "joint FL_hip_joint: expected an effort limit"),
         (lambda c: c["safe_stop"].update(kind="sit"), "expected tags: 'decelerate_and_hold', 'damping'"),
         (lambda c: c["safe_stop"].update(deceleration=5), "safe_stop.damping.deceleration: Extra inputs"),

@@ -109,7 +109,7 @@ def test_human_demonstrations_go_the_same_way(shared_data, tmp_path, capsys):
     capsys.readouterr()
     assert main(["bench", str(policy), "--calls", "50", "--seconds", "0.2", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert [result["nfe"] for result in report["results"]] == [1, 2, 4]
+    assert [variant["nfe"] for variant in report["variants"]] == [1, 2, 4]
     contract, _ = load_contract(policy)
     assert contract.robot is None
     assert contract.observation_size == 19
