@@ -53,6 +53,8 @@ class Doctor:
     """Robot description, by id or YAML file; default the contract's."""
     scene: Path | None = None
     """Folder of a scene with the robot's model; default the contract's, where it was exported."""
+    model: Path | None = None
+    """MuJoCo XML of the robot, for one whose model no installed package has."""
     namespace: str = ""
     """ROS namespace of the robot's topics."""
     listen: float = 3.0
@@ -110,7 +112,7 @@ def examine(doctor: Doctor) -> list[Answer]:
     if contract.robot is None:
         raise OneStrideError(f"{doctor.contract} names no robot (actions as in its dataset): no robot can run it")
     robot = load_robot(doctor.robot or contract.robot.id)
-    forward = ForwardKinematics.load(_model(doctor, contract.environment), robot)
+    forward = ForwardKinematics.load(_model(doctor, contract.environment, robot), robot)
     heard = _listen(doctor, contract, robot)
     return [
         *judge_streams(contract, robot, heard),
@@ -119,13 +121,14 @@ def examine(doctor: Doctor) -> list[Answer]:
     ]
 
 
-def _model(doctor: Doctor, environment: str | None) -> Path:
+def _model(doctor: Doctor, environment: str | None, robot: RobotDescription) -> Path:
+    from onestride.hardware.models import robot_scene
     from onestride.hardware.scene import Scene, find_scene
 
     if doctor.scene is not None:
         return Scene.load(doctor.scene).model_path
-    if environment is None:
-        raise OneStrideError("the policy names no environment: expected --scene")
+    if environment is None or robot.base is not None:
+        return robot_scene(robot, doctor.model).model_path
     return find_scene(environment).model_path
 
 

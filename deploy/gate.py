@@ -6,7 +6,7 @@ node refuses to command a real robot without the permit that comes out of it, se
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -104,19 +104,32 @@ class ControllerState(NamedTuple):
 
 
 def judge_controllers(commands: Sequence[DriverCommand], found: Sequence[ControllerState]) -> Iterator[Answer]:
-    """The declared controllers must be active, and no other may hold a command interface."""
+    """The declared controllers must be active, and no other may hold a command interface of the joints they drive.
+
+    Others that hold what moves no joint of ours (a gripper's payload, lamps, the reset of faults) are usual and stay.
+    """
     declared = {one.controller for one in commands if one.controller is not None}
+    driven = {joint for one in commands for joint in one.joints}
     states = {one.name: one.state for one in found}
     for name in sorted(declared):
         state = states.get(name, "missing")
         level = Level.PASS if state == "active" else Level.FAIL
         yield Answer(f"controller {name}", level, "active" if level is Level.PASS else f"expected active, got {state}")
-    others = [one for one in found if one.name not in declared and one.state == "active" and one.claimed]
-    for one in others:
-        detail = f"expected none that commands, got {one.name}, which holds {_few(one.claimed)}"
+    others = {
+        one.name: held
+        for one in found
+        if one.name not in declared and one.state == "active" and (held := _of_joints(one.claimed, driven))
+    }
+    for name, held in others.items():
+        detail = f"expected none that commands these joints, got {name}, which holds {_few(held)}"
         yield Answer("other controllers", Level.FAIL, detail)
     if not others:
-        yield Answer("other controllers", Level.PASS, "none holds a command interface")
+        yield Answer("other controllers", Level.PASS, "none holds a command interface of these joints")
+
+
+def _of_joints(interfaces: Sequence[str], joints: Set[str]) -> tuple[str, ...]:
+    """Of interfaces `joint/kind`, some behind a prefix of their controller, those of joints."""
+    return tuple(one for one in interfaces if joints & set(one.split("/")[:-1]))
 
 
 def _few(names: Sequence[str]) -> str:

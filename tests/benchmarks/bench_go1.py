@@ -1,6 +1,6 @@
 """How a third-party policy walks a Go1 that is late, noisy and never twice the same; with and without odometry.
 
-`python tests/benchmarks/bench_go1.py ../shared/data --plot docs/benchmarks/go1_joystick.png >
+`python tests/benchmarks/bench_go1.py DATA --plot docs/benchmarks/go1_joystick.png >
 docs/benchmarks/go1_joystick.json`
 """
 

@@ -105,10 +105,11 @@ def test_a_driver_that_the_node_cannot_talk_to_is_refused(robot, contract, whole
         ([("arm", "active", ARM_INTERFACES), ("broadcaster", "active", ())], None),
         ([("arm", "active", ARM_INTERFACES), ("trajectory", "inactive", ())], None),
         ([("arm", "inactive", ())], "controller arm: expected active, got inactive"),
+        ([("arm", "active", ARM_INTERFACES), ("gpio", "active", ("payload/mass", "gpio/lamp_cmd"))], None),
         ([], "controller arm: expected active, got missing"),
         (
             [("arm", "active", ()), ("trajectory", "active", ARM_INTERFACES)],
-            "other controllers: expected none that commands, got trajectory, which holds "
+            "other controllers: expected none that commands these joints, got trajectory, which holds "
             "shoulder_pan_joint/position, shoulder_lift_joint/position, elbow_joint/position and 3 more",
         ),
     ],

@@ -77,7 +77,7 @@ def thread(ground):
     plant = Plant(scene, ROBOT)
     streams, commands, report = Streams(plant), Commands(plant), Report()
     controller.activate(time.monotonic(), streams.measurement())
-    report.begin()
+    report.begin(controller.period)
     one = ControlThread(controller, streams, commands, report)
     one.start()
     time.sleep(0.3)

@@ -23,6 +23,8 @@ BINS = 60
 #: Figures of time, and what is said in their place where the time is simulated.
 TIMING = (
     "deadline_misses",
+    "late_ticks",
+    "longest_run_late",
     "control_rate_hz",
     "policy_rate_hz",
     "tick_ms",
@@ -92,6 +94,19 @@ class Rate:
         return round(self._intervals / self._elapsed, 3) if self._elapsed > 0 else None
 
 
+class Lateness:
+    """Ticks that began later than half a period after their deadline, and the longest run of them."""
+
+    def __init__(self) -> None:
+        self.count = self.longest = self._run = 0
+
+    def add(self, late: float, period: float) -> None:
+        """A tick that began `late` [s]."""
+        self._run = self._run + 1 if late > 0.5 * period else 0
+        self.count += self._run > 0
+        self.longest = max(self.longest, self._run)
+
+
 class Report:
     """Figures accumulated over activations.
 
@@ -106,12 +121,13 @@ class Report:
         self.timed = timed
         self.events: deque[tuple[Mode, str]] = deque(maxlen=100)
         self._mode = Mode.IDLE
+        self._period = float("inf")
         self.reset()
 
     def reset(self) -> None:
         """Start all figures anew."""
         self.tick_ms, self.wakeup_ms, self.age_ms, self.policy_us = Series(), Series(), Series(), Series()
-        self._control, self._policy = Rate(), Rate()
+        self._control, self._policy, self._lateness = Rate(), Rate(), Lateness()
         self._counters: Counter[str] = Counter()
         self._above: Counter[str] = Counter()
         self._monitors: dict[str, dict[str, float | None]] = {}
@@ -120,9 +136,10 @@ class Report:
         self._faults: list[str] = []
         self._stop_delay_ms: float | None = None
 
-    def begin(self) -> None:
-        """An activation begins."""
+    def begin(self, period: float) -> None:
+        """An activation begins, with a tick every `period` [s]."""
         self.activations += 1
+        self._period = period
         self._control.pause()
         self._policy.pause()
 
@@ -130,6 +147,7 @@ class Report:
         """One control tick that began at `now`, `late` after its deadline, and has sent its command [s]."""
         self.ticks += 1
         self.wakeup_ms.add(late * 1e3)
+        self._lateness.add(late, self._period)
         self.tick_ms.add((time.monotonic() - now) * 1e3)
         if tick.command is not None:
             self._control.add(now)
@@ -187,6 +205,8 @@ class Report:
             "activations": self.activations,
             "ticks": self.ticks,
             "deadline_misses": self.deadline_misses,
+            "late_ticks": self._lateness.count,
+            "longest_run_late": self._lateness.longest,
             "control_rate_hz": self._control.value,
             "policy_rate_hz": self._policy.value,
             "tick_ms": self.tick_ms.summary(last),

@@ -141,7 +141,7 @@ class Session:
         now = self._first_samples()
         self._refuse_nonsense(now)
         self.controller.activate(now, self._streams.measurement(), seed)
-        self._report.begin()
+        self._report.begin(self.controller.period)
         self._report.changed(Mode.ACTIVE)
         self._ticks.begin(seed)
         self._thread = ControlThread(

@@ -29,7 +29,7 @@ from onestride.hardware.scene import Scene, load_starts
 from onestride_plant.film import Film
 from onestride_plant.plants import add_realism, make_plant
 from onestride_plant.simulation import Simulation
-from onestride_plant.topics import PlantClock, Readings, Targets
+from onestride_plant.topics import PlantClock, Readings, Targets, way_us
 from onestride_plant.walk import Walk
 
 NODE_NAME = "onestride_plant"
@@ -57,7 +57,11 @@ class PlantNode(Node):
 
     def progress(self) -> dict[str, Any]:
         """How the episode stands, and what came in."""
-        return {**self._simulation.progress(), "commands": self.targets.taken, "ignored": self.targets.ignored}
+        return {**self._simulation.progress(), **self._heard()}
+
+    def _heard(self) -> dict[str, Any]:
+        targets = self.targets
+        return {"commands": targets.taken, "ignored": targets.ignored, "command_way_us": way_us(list(targets.way))}
 
 
 def _answer(response: Any, ask: Callable[[], dict[str, Any]]) -> Any:

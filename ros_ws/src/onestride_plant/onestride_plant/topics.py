@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,6 +24,8 @@ from onestride.hardware.state import Array, Inertial, Measurement, Pose
 SENSOR = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 COMMAND = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 JOINT_STATES = "joint_states"
+LATEST = 1 << 16
+"""Commands whose way is remembered."""
 
 
 class PlantClock:
@@ -161,12 +164,21 @@ class Commanded(Protocol):
         ...
 
 
+def way_us(way: Iterable[float]) -> dict[str, float | None]:
+    """p50 and p99 of ways [s], in microseconds; None where there are none."""
+    samples = np.fromiter(way, np.float64)
+    if not len(samples):
+        return {"p50": None, "p99": None}
+    return {f"p{q}": round(float(np.percentile(samples, q)) * 1e6, 1) for q in (50, 99)}
+
+
 class Targets:
     """Takes commands from the robot's command topics.
 
     Attributes:
         taken: commands applied.
         ignored: commands of the wrong length, not finite, with negative gains, or sent before the last reset.
+        way: how long the latest commands took from the sender's publisher to this subscription [s].
     """
 
     def __init__(self, node: Node, robot: RobotDescription) -> None:
@@ -174,6 +186,7 @@ class Targets:
         self._subscriptions = [self._subscribe(node, command, robot, group) for command in robot.commands]
         self._impedance = robot.command_mode == "impedance"
         self.taken = self.ignored = 0
+        self.way: deque[float] = deque(maxlen=LATEST)
         self._not_before = 0
 
     def _subscribe(
@@ -200,6 +213,7 @@ class Targets:
                 self.ignored += 1
                 continue
             self.taken, any_taken = self.taken + 1, True
+            self.way.append((taken[1]["received_timestamp"] - taken[1]["source_timestamp"]) * 1e-9)
         return any_taken
 
     def _apply(self, commanded: Commanded, joints: list[int], values: Array) -> bool:
