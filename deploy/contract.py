@@ -23,7 +23,14 @@ from onestride.deploy.contract_terms import (
     PolicyTerms,
     RobotTerms,
 )
-from onestride.deploy.sources import JOINTS, BaseVelocitySource, FrameSource, LastActionSource, Stream
+from onestride.deploy.sources import (
+    JOINTS,
+    BaseVelocitySource,
+    FrameSource,
+    LastActionSource,
+    Stream,
+    VelocityCommandSource,
+)
 from onestride.deploy.terms import ActionTerm, ImageTerm, IncrementKinematics, ObservationTerm
 from onestride.hardware.description import RobotDescription
 from onestride.hardware.errors import OneStrideError
@@ -147,6 +154,12 @@ class Contract(Model):
         at = {step_major: flat for flat, step_major in enumerate(self.flat_order)}
         first = (self.history - 1) * self.observation_size
         return [at[first + index] for index in range(self.observation_size)]
+
+    @property
+    def velocity_command(self) -> VelocityCommandSource | None:
+        """The velocity that somebody asks of the base, where the policy takes one."""
+        found = (term.source for term in self.observations if isinstance(term.source, VelocityCommandSource))
+        return next(found, None)
 
     @cached_property
     def ranges(self) -> tuple[tuple[float, ...], tuple[float, ...]]:

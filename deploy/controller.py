@@ -233,7 +233,7 @@ class Controller:
             return self._faulted(now, measurement, error)
         try:
             if self.estimator is not None:
-                self.estimator.update(measurement, self.period)
+                self.estimator.follow(measurement)
             return self._following(now, measurement)
         except OneStrideError as error:
             return self._faulted(now, measurement, str(error))

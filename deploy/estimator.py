@@ -69,6 +69,7 @@ class Legs:
         self._radii = [float(model.geom_size[geom, 0]) for geom in self._geoms]
         self._joints = [robot.indices(foot.joints) for foot in robot.base.feet]
         self._weight = GRAVITY * float(model.body_subtreemass[model.site_bodyid[self._site]])
+        self._stale = robot.detection.joints_stale
         self._jacobian = np.empty((3, model.nv))
 
     def sound(self, measurement: Measurement, imu: Inertial) -> bool:
@@ -85,7 +86,7 @@ class Legs:
         self._forward.place(measurement.position)
         mujoco.mj_comPos(self._forward.model, data)
         rotation = data.site_xmat[self._site].reshape(3, 3)
-        published = measurement.vectors.get("foot_forces")
+        published = self._published(measurement)
         feet = range(len(self._geoms))
         velocity, load = np.empty((len(feet), 3)), np.empty(len(feet))
         for foot in feet:
@@ -102,6 +103,14 @@ class Legs:
         mujoco.mj_jac(model, data, self._jacobian, None, point, self._bodies[foot])
         leg = self._jacobian[:, self._forward.dofs[self._joints[foot]]]
         return rotation.T @ (point - data.site_xpos[self._site]), rotation.T @ leg
+
+    def _published(self, measurement: Measurement) -> Array | None:
+        """The forces [N] that the feet's sensors say (k,); None where they are no numbers, or older than the legs."""
+        forces, received = measurement.vectors.get("foot_forces"), measurement.received
+        if forces is None or np.shape(forces) != (len(self._geoms),) or not np.isfinite(forces).all():
+            return None
+        behind = received.get("joints", np.nan) - received.get("foot_forces", np.nan)
+        return forces if behind <= self._stale else None
 
     def _carried(self, jacobian: Array, foot: int, measurement: Measurement, down: Array) -> float:
         """The force [N] that the joints' efforts press the foot down with, were the leg without weight."""
@@ -124,18 +133,30 @@ class BaseVelocityEstimator:
     """
 
     def __init__(self, robot: RobotDescription, forward: ForwardKinematics) -> None:
-        self._legs = Legs(robot, forward)
+        self._legs, self._stale = Legs(robot, forward), robot.detection.joints_stale
         self.reset()
 
     def reset(self) -> None:
         """Know nothing, as at an activation."""
         self._velocity, self._variance = np.zeros(3), UNKNOWN**2
         self._acceleration: Array | None = None
+        self._received: float | None = None
 
     def velocity(self, measurement: Measurement) -> Array:
         """The velocity (3,) [m/s] as of the last update."""
         del measurement
         return self._velocity.copy()
+
+    def follow(self, measurement: Measurement) -> None:
+        """Take a measurement if its inertial sample is new, however often it is seen, by the time between samples.
+
+        A sample that comes after a longer silence than the robot allows its streams stands for no more than that.
+        """
+        received, before = measurement.received.get("imu"), self._received
+        if received is None or (before is not None and received <= before):
+            return
+        self.update(measurement, 0.0 if before is None else min(received - before, self._stale))
+        self._received = received
 
     def update(self, measurement: Measurement, dt: float) -> Array:
         """Take a measurement, `dt` [s] after the last one.

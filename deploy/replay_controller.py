@@ -107,7 +107,7 @@ def _observations(contract: Contract, episode: Episode, times: Array, ticks: lis
     steps = np.searchsorted(episode.timestamps[TICKS][: len(times)], episode.timestamps[BASE])
     built = [index for index, tick in enumerate(ticks) if tick.observation is not None]
     pairs = [(step, ticks[tick].observation) for step, tick in enumerate(steps.tolist()) if tick in set(built)]
-    again = [observation[-contract.observation_size :] for _, observation in pairs if observation is not None]
+    again = [observation[contract.newest_step] for _, observation in pairs if observation is not None]
     size = contract.observation_size
     return Difference(
         recorded[[step for step, _ in pairs]].astype(np.float64).reshape(-1, size),

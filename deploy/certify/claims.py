@@ -42,6 +42,12 @@ FILTERS: dict[str, Statement] = {
         "warns or stops, as declared",
     ),
     "frozen": Statement("monitored", "no joint is driven on a position that no longer changes", SENSED, STOP),
+    "frozen_imu": Statement(
+        "monitored",
+        "no robot on legs is driven on an inertial sensor whose turning and specific force no longer change",
+        "a live sensor trembles, or the robot it sits on moves, while commands do",
+        "the declared safe stop: every joint is damped",
+    ),
     "sign": Statement("monitored", "no joint is driven that is measured with the wrong sign", SENSED, STOP),
     "rate": Statement("monitored", "no joint was measured to jump further than its speed allows", SENSED, STOP),
     "overspeed": Statement("monitored", "no joint is measured to move faster than it may", SENSED, STOP),

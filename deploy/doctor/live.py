@@ -169,7 +169,7 @@ def judge_policy(
         yield Answer("activation", Level.FAIL, tick.reason or "the policy gave no action")
         return
     yield Answer("activation", Level.PASS, "the controller would begin here")
-    yield judge_ranges(policy.contract, tick.observation[-policy.contract.observation_size :])
+    yield judge_ranges(policy.contract, tick.observation[policy.contract.newest_step])
     start = np.clip(heard.measurement.position, *robot.position_limits)
     target = ActionMapper(policy.contract, forward).target(heard.measurement, tick.action, start)
     yield judge_jump(robot, heard.measurement.position, target, 1.0 / policy.contract.execution.policy_rate)

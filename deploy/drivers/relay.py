@@ -12,7 +12,8 @@ from onestride.hardware.impedance import ImpedanceCommand
 class ImpedanceRelay:
     """Decides what goes to the motors at every period. No clock of its own: every call is told the time.
 
-    Claim: after the first command, and `timeout` after the last one, the motors are told to damp, until `rearm`.
+    Claim: after the first command, and `timeout` after the last one, the motors are told to damp, until `rearm`. They
+    leave that with the first command of an activation, which goes on with what the robot does, and with no other.
 
     Args:
         robot: whose motors.
@@ -43,18 +44,22 @@ class ImpedanceRelay:
         self._newest, self._arrived = command, now
 
     def command(self, now: float) -> ImpedanceCommand | None:
-        """What to send now; None before the first command, because until then the robot is somebody else's."""
+        """What to send now; None before the first command and after `rearm`: the robot is then somebody else's."""
         if self._newest is None:
             return None
         self.stopped = self.stopped or now - self._arrived > self._timeout
         return self._damped if self.stopped else self._newest
 
     def rearm(self, now: float) -> None:
-        """Follow commands again.
+        """Be as before the first command: nothing is sent until the next one, which is that of a new activation.
 
         Raises:
-            OneStrideError: none has come in time; the robot stays damped.
+            OneStrideError: commands are arriving, so a controller is active. Its soft start is over, and its targets
+                may be anywhere; the robot stays as it is.
         """
-        if self._newest is None or now - self._arrived > self._timeout:
-            raise OneStrideError(f"expected a command within the last {self._timeout} s, got none")
-        self.stopped = False
+        if now - self._arrived <= self._timeout:
+            raise OneStrideError(
+                f"cannot rearm: expected no command in the last {self._timeout} s, they are arriving; "
+                "deactivate the controller first"
+            )
+        self._newest, self.stopped = None, False

@@ -39,6 +39,10 @@ SIZE = _BEGINNING.size + MOTORS * MOTOR.size + _END_SIZE + 4
 #: By how much the length of a measured quaternion may differ from 1.
 UNIT = 0.05
 
+#: A LowState's tick is a 32-bit count of milliseconds. One that is no more than this behind the last is a message that
+#: came twice or late; further behind, the robot has started anew.
+TICKS, LATE = 2**32, 1000
+
 
 @dataclass(frozen=True)
 class LowCommand:
@@ -146,8 +150,8 @@ def measurement(state: LowState, joints: Sequence[str], received: float) -> Meas
         received: when it arrived, on the reader's monotonic clock [s].
 
     Returns:
-        Positions, velocities and estimated torques (12,), the inertial sensor, and `foot_forces` (4,) in the order
-        FR, FL, RR, RL: raw readings, not newtons.
+        Positions, velocities and estimated torques (12,), the inertial sensor, and `foot_forces_raw` (4,) in the order
+        FR, FL, RR, RL: counts of the sensors, not newtons, which `foot_forces` would be.
 
     Raises:
         OneStrideError: other joints, fewer motors, or an orientation that is none, as before the robot has booted.
@@ -158,10 +162,15 @@ def measurement(state: LowState, joints: Sequence[str], received: float) -> Meas
     motors = np.array([(motor.q, motor.dq, motor.tau_est) for motor in state.motor_state[: len(ORDER)]])[slots]
     imu = _inertial(state.imu_state)
     forces = np.array(state.foot_force, dtype=np.float64)
-    streams = {"joints": received, "imu": received, "foot_forces": received}
+    streams = {"joints": received, "imu": received, "foot_forces_raw": received}
     position, velocity, effort = motors.T.copy()
-    vectors = {"foot_forces": forces}
+    vectors = {"foot_forces_raw": forces}
     return Measurement(position, velocity, received=streams, effort=effort, imu=imu, vectors=vectors)
+
+
+def advanced(tick: int, before: int | None) -> bool:
+    """Whether a LowState of this tick [ms] says anything that the one of the tick `before` it did not."""
+    return before is None or (before - tick) % TICKS >= LATE
 
 
 def _inertial(imu: Imu) -> Inertial:

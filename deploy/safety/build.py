@@ -20,6 +20,7 @@ from onestride.deploy.safety.envelope import Envelope
 from onestride.deploy.safety.finite import Finite
 from onestride.deploy.safety.frames import Frames
 from onestride.deploy.safety.frozen import Frozen
+from onestride.deploy.safety.frozen_imu import FrozenImu
 from onestride.deploy.safety.guards import FreshStreams, PolicyAlive
 from onestride.deploy.safety.impedance import ImpedanceLimits
 from onestride.deploy.safety.joints import JointLimits
@@ -100,6 +101,7 @@ FILTERS: dict[str, Callable[[Any, Parts], Filter]] = {
     "clock": lambda terms, _: Clock(terms),
     "envelope": lambda terms, parts: Envelope(terms, parts.contract),
     "frozen": lambda terms, parts: Frozen(terms, parts.robot),
+    "frozen_imu": lambda terms, parts: FrozenImu(terms, parts.robot),
     "sign": lambda terms, parts: Sign(terms, parts.robot),
     "rate": lambda terms, parts: Rate(terms, parts.robot),
     "overspeed": lambda terms, parts: Overspeed(terms, parts.robot),

@@ -1,4 +1,4 @@
-"""What the guards of measured motion share: a joint sample is judged once, and the verdict stands until the next.
+"""What the guards of measured motion share: a sample is judged once, and the verdict stands until the next.
 
 So neither a recheck nor a tick without a new sample moves a guard's memory.
 """
@@ -17,13 +17,14 @@ from onestride.hardware.state import Array
 
 
 class MotionGuard(ABC):
-    """Judges new samples of the joint state.
+    """Judges new samples of the joint state, or of another `stream`.
 
     Expects `finite` before it in the chain. Watches the joints that declare a largest speed: those whose drive limits
     its own, as grippers' do, stop at whatever they hold.
     """
 
     name: str
+    stream = "joints"
 
     def __init__(self, robot: RobotDescription) -> None:
         self._names = robot.joint_names
@@ -37,7 +38,7 @@ class MotionGuard(ABC):
 
     def certify(self, state: ControlState, nominal: Array) -> Certified:
         """Pass `nominal` (n,) on, or declare it infeasible."""
-        received, before = state.measurement.received.get("joints", state.now), self._received
+        received, before = state.measurement.received.get(self.stream, state.now), self._received
         if before is None:
             self._begin(state, received)
             self._received = received

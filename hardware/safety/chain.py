@@ -16,6 +16,7 @@ from onestride.hardware.safety.guards import (
     EnvelopeGuard,
     FiniteGuard,
     FrozenGuard,
+    FrozenImuGuard,
     OverspeedGuard,
     PolicyGuard,
     RateGuard,
@@ -50,6 +51,7 @@ FilterTerms = Annotated[
     | ClockGuard
     | EnvelopeGuard
     | FrozenGuard
+    | FrozenImuGuard
     | SignGuard
     | RateGuard
     | OverspeedGuard

@@ -73,6 +73,19 @@ class FrozenGuard(Model):
     window: Positive = 0.1
 
 
+class FrozenImuGuard(Model):
+    """Refuses when the inertial sensor's turning and specific force stay the very same numbers while commands move.
+
+    Attributes:
+        moved: how far a command must have moved since the numbers changed [rad].
+        window: how long after that move the numbers may stay [s]: longer than the drives take to answer.
+    """
+
+    filter: Literal["frozen_imu"] = "frozen_imu"
+    moved: Positive = 0.05
+    window: Positive = 0.1
+
+
 class SignGuard(Model):
     """Refuses when a joint is measured to run away from where its drive pulls it, or against its measured velocity.
 

@@ -131,6 +131,53 @@ def test_what_is_no_measurement_changes_nothing(walks, forward):
         np.testing.assert_array_equal(estimator.update(bad, 0.002), before)
 
 
+@pytest.mark.parametrize(
+    "forces",
+    [np.full(4, np.nan), np.array([40.0, np.inf, 40.0, 40.0]), np.full(3, 40.0), np.full(12, 40.0)],
+    ids=["nan", "inf", "three", "twelve"],
+)
+def test_forces_that_are_none_are_not_believed(walks, forward, forces):
+    legs, down = Legs(ROBOT, forward), np.array([0.0, 0.0, -1.0])
+    measurement, _ = walks["vx"][200]
+    by_effort = legs.motion(replace(measurement, vectors={}), measurement.imu, down).load
+    found = legs.motion(replace(measurement, vectors={"foot_forces": forces}), measurement.imu, down).load
+    np.testing.assert_array_equal(found, by_effort)
+
+
+def test_forces_are_believed_as_long_as_they_are_of_the_same_time_as_the_legs(walks, forward):
+    legs, down = Legs(ROBOT, forward), np.array([0.0, 0.0, -1.0])
+    measurement, _ = walks["vx"][200]
+    newest, stale = measurement.received["joints"], ROBOT.detection.joints_stale
+
+    def load(received: dict[str, float]) -> Array:
+        seen = replace(measurement, received={"joints": newest, "imu": newest, **received})
+        return legs.motion(seen, measurement.imu, down).load
+
+    by_effort = legs.motion(replace(measurement, vectors={}), measurement.imu, down).load
+    felt = load({"foot_forces": newest})
+    assert np.abs(felt - by_effort).max() > 0.01
+    np.testing.assert_array_equal(load({"foot_forces": newest - 0.9 * stale}), felt)
+    np.testing.assert_array_equal(load({"foot_forces": newest - 1.1 * stale}), by_effort)
+    np.testing.assert_array_equal(load({}), by_effort)
+
+
+def test_it_goes_by_the_time_between_inertial_samples(walks, forward):
+    """As `update` by hand, with samples seen several times, late by different times, and a silence that is too long."""
+    followed, by_hand = BaseVelocityEstimator(ROBOT, forward), BaseVelocityEstimator(ROBOT, forward)
+    rng, time, stale = np.random.default_rng(3), 5.0, ROBOT.detection.joints_stale
+    for index, (measurement, _) in enumerate(walks["vx"][:60]):
+        elapsed = 3.0 * stale if index == 40 else float(rng.uniform(0.0005, 0.01))
+        time += elapsed
+        by_hand.update(measurement, 0.0 if index == 0 else min(elapsed, stale))
+        for _ in range(int(rng.integers(1, 4))):
+            followed.follow(replace(measurement, received={**measurement.received, "imu": time}))
+        np.testing.assert_allclose(followed.velocity(measurement), by_hand.velocity(measurement), atol=1e-9)
+    before = followed.velocity(measurement)
+    followed.follow(replace(measurement, received={**measurement.received, "imu": time - 0.01}))
+    followed.follow(replace(measurement, received={}))
+    np.testing.assert_array_equal(followed.velocity(measurement), before)
+
+
 def test_it_forgets_at_an_activation(walks, forward):
     fresh, used = BaseVelocityEstimator(ROBOT, forward), BaseVelocityEstimator(ROBOT, forward)
     for measurement, _ in walks["vx"][:100]:

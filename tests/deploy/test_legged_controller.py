@@ -132,6 +132,20 @@ def test_a_stalled_inertial_sensor_is_a_fault_within_its_bound(walking):
     assert "stream imu is stale" in tick.reason
 
 
+def test_a_frozen_inertial_sensor_damps_it_within_the_window(walking):
+    """Samples go on arriving, as from an adapter that stamps what it passes on itself; they say the same for ever."""
+    walking.activate()
+    walking.run(100)
+    (guard,) = (terms for terms in ROBOT.safety if terms.filter == "frozen_imu")
+    last = walking.measured().imu
+    before, step = len(walking.ticks), walking.controller.contract.execution.ticks_per_step
+    bound = 2 * step + round(guard.window / walking.controller.period) + 2  # targets move at every policy step
+    tick = walking.run(bound, imu=last)
+    assert (tick.mode, tick.damping) == (Mode.FAULT, True)
+    assert tick.reason == "the inertial sensor is frozen: commands have moved, its readings have not in 0.1 s"
+    assert all(tick.mode is Mode.ACTIVE for tick in walking.ticks[:before])
+
+
 def test_no_robot_is_taken_over_that_leans_or_whose_legs_are_elsewhere(walking):
     turned = np.array([np.cos(0.25), np.sin(0.25), 0.0, 0.0])
     with pytest.raises(OneStrideError, match=r"expected an upright base, within 0\.35 rad, got 0\.50 rad"):
@@ -143,6 +157,25 @@ def test_no_robot_is_taken_over_that_leans_or_whose_legs_are_elsewhere(walking):
         walking.activate(imu=None)
     walking.activate()
     assert walking.run(1).mode is Mode.ACTIVE
+
+
+def test_an_inertial_sample_that_is_seen_twice_counts_once(walking):
+    """At 200 Hz, from a sensor of 100 Hz: the estimate moves with every other tick, by the time between samples."""
+    walking.activate()
+    estimator, estimates, measured = walking.controller.estimator, [], walking.measured()
+    for tick in range(40):
+        now = 10.0 + tick * walking.controller.period
+        if tick % 2 == 0:
+            measured = walking.measured()
+        found = replace(measured, received={**dict.fromkeys(measured.received, now), "imu": measured.received["imu"]})
+        walking.ticks.append(walking.controller.tick(now, found))
+        estimates.append(estimator.velocity(found))
+        send(walking.plant, walking.ticks[-1])
+        walking.plant.step(2 + tick % 2)
+    assert walking.controller.mode is Mode.ACTIVE
+    moved = np.abs(np.diff(estimates, axis=0)).max(axis=1)
+    assert not moved[::2].any()
+    assert moved[1::2].all()
 
 
 def test_the_estimator_begins_anew_with_every_activation(walking):

@@ -13,6 +13,7 @@ from hypothesis.extra.numpy import arrays
 from legged_samples import POSE, ROBOT, legged_contract, legged_measurement
 
 from onestride.deploy.safety.build import build_chain
+from onestride.deploy.safety.frozen_imu import FrozenImu
 from onestride.deploy.safety.guards import FreshStreams
 from onestride.deploy.safety.impedance import ImpedanceLimits
 from onestride.deploy.safety.projection import Projection
@@ -21,6 +22,7 @@ from onestride.deploy.safety.tilt import Tilt, tilt_of
 from onestride.deploy.safety.types import ControlState
 from onestride.hardware.description import load_robot
 from onestride.hardware.errors import OneStrideError
+from onestride.hardware.safety.guards import FrozenImuGuard
 from onestride.hardware.state import Inertial, Measurement
 
 HOME = np.array(POSE)
@@ -122,6 +124,72 @@ def test_no_sensor_trips_and_a_robot_without_base_has_no_tilt():
     assert not Tilt(ROBOT).certify(state(legged_measurement(imu=None)), HOME).feasible
     with pytest.raises(OneStrideError, match="expects a robot with a floating base, got panda"):
         Tilt(load_robot("panda"))
+
+
+# A frozen inertial sensor
+
+
+def refused_at(states: list[ControlState]) -> int | None:
+    guard = FrozenImu(FrozenImuGuard(), ROBOT)
+    return next((at for at, one in enumerate(states) if not guard.certify(one, HOME).feasible), None)
+
+
+def stream(
+    readings: list[Inertial], commands: list[float], received: list[float] | None = None, rate: float = 200.0
+) -> list[ControlState]:
+    """Ticks with these readings, while the first joint's command is this far from home [rad]."""
+    times = [index / rate for index in range(len(readings))]
+    states = []
+    for now, imu, command, came in zip(times, readings, commands, received or times, strict=True):
+        measured = legged_measurement(imu=imu, received={"joints": now, "imu": came})
+        states.append(ControlState(now, 1.0 / rate, measured, HOME + command * np.eye(12)[0]))
+    return states
+
+
+RESTING = Inertial(UPRIGHT, np.zeros(3), np.array([0.0, 0.0, 9.81]))
+TREMBLING = [replace(RESTING, acceleration=np.nextafter(RESTING.acceleration, at % 2)) for at in range(200)]
+
+
+@given(st.integers(0, 60), st.sampled_from([50.0, 200.0, 500.0]), st.floats(0.051, 0.5))
+def test_a_frozen_sensor_is_found_within_the_window_once_commands_have_moved(at, rate, moved):
+    """It freezes at its first reading; the command makes one step at `at`."""
+    commands = [moved if index >= at else 0.0 for index in range(200)]
+    found = refused_at(stream([RESTING] * 200, commands, rate=rate))
+    if at == 0:
+        assert found is None, "the command has not moved since"
+    else:
+        assert found is not None
+        assert 0 <= found - at - round(0.1 * rate) <= 1
+
+
+def test_a_sensor_without_noise_is_not_frozen_where_the_robot_is_commanded_to_rest():
+    assert refused_at(stream([RESTING] * 200, [0.04 * (index % 2) for index in range(200)])) is None
+
+
+def test_what_trembles_in_its_last_digit_is_not_frozen():
+    assert refused_at(stream(TREMBLING, [0.3 * (index % 2) for index in range(200)])) is None
+
+
+def test_one_of_turning_and_force_that_changes_is_enough():
+    turning = [replace(RESTING, angular_velocity=np.array([0.0, 0.0, 1e-9 * at])) for at in range(200)]
+    assert refused_at(stream(turning, [0.01 * at for at in range(200)])) is None
+
+
+def test_a_silent_sensor_is_not_a_frozen_one():
+    """That is for `fresh_streams` to say; the first sample after a silence adds none of it."""
+    commands = [0.01 * at for at in range(200)]
+    assert refused_at(stream([RESTING] * 200, commands, [0.0] * 200)) is None
+    assert refused_at(stream([RESTING] * 200, commands, [0.0] * 199 + [1.0])) is None
+
+
+def test_a_robot_without_base_has_no_inertial_sensor_to_watch():
+    with pytest.raises(OneStrideError, match="frozen_imu expects a robot with a floating base, got panda"):
+        FrozenImu(FrozenImuGuard(), load_robot("panda"))
+
+
+@pytest.mark.parametrize("robot", ["go1", "go2", "spot"])
+def test_every_robot_on_legs_declares_what_watches_its_inertial_sensor(robot):
+    assert {"fresh_streams", "frozen_imu", "tilt"} <= {terms.filter for terms in load_robot(robot).safety}
 
 
 # Streams

@@ -48,7 +48,7 @@ def lowcmd(content):
         (lambda c: c["drivers"]["unitree_ros2"].update(commands={}), "expected at least one command"),
         (
             lambda c: c["drivers"]["unitree_ros2"]["states"].pop("joints"),
-            "expected the stream joints, got foot_forces, imu",
+            "expected the stream joints, got foot_forces_raw, imu",
         ),
         (lambda c: c["drivers"]["unitree_ros2"].update(docs="see below"), "docs: String should match pattern"),
         (lambda c: c.update(model={"package": "torch", "file": "x"}), "model.PackagedModel.package"),

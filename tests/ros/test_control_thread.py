@@ -11,17 +11,19 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2: pip install 'onestride[ros]'")
 
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from onestride.deploy.controller import Controller, Mode
+from onestride.deploy.heartbeat import Heartbeat
 from onestride.deploy.kinematics import ForwardKinematics
 from onestride.deploy.runtime import InlineInference, PolicyRuntime
+from onestride.deploy.watchdog import LOOKS, Watch, Watchdog
 from onestride.hardware.description import load_robot
 from onestride.hardware.plant import Plant
 from onestride.hardware.scene import Scene
 from onestride_controller import report as report_module
-from onestride_controller.control_thread import ControlThread
+from onestride_controller.control_thread import JITTER, ControlThread, replaced_after
 from onestride_controller.messages import JointReader
 from onestride_controller.report import Rate, Report, Series
 
@@ -98,6 +100,46 @@ def test_an_exception_becomes_a_fault_and_the_safe_stop_goes_on(thread):
     assert len(commands.sent) > count, "the safe stop is repeated"
     np.testing.assert_array_equal(commands.sent[-1], commands.sent[-2])
     assert report.summary(Counter())["safe_stop_delay_ms"] < 50
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_report_that_throws_becomes_a_fault(thread, monkeypatch):
+    one, controller, _, commands, report = thread
+    monkeypatch.setattr(report, "_lateness", None)
+    time.sleep(0.7)
+    assert one.running
+    assert controller.mode is Mode.FAULT
+    assert controller.reason.startswith("report: AttributeError: ")
+    assert list(report.events)[-1] == (Mode.FAULT, controller.reason)
+    np.testing.assert_array_equal(commands.sent[-1], commands.sent[-2])
+
+
+@given(
+    st.floats(0.02, 0.5),
+    st.floats(0.001, 0.02),
+    st.floats(0, 1),
+    st.lists(st.floats(0, 0.05), min_size=LOOKS, max_size=LOOKS),
+)
+def test_a_tick_waits_for_what_a_watchdog_may_have_said(heartbeat, period, phase, early):
+    """Whenever it looks, and a little early at that, it does not take over before ticks count as stalled."""
+    assume(heartbeat >= 5 * period)
+    watchdog = Watchdog(
+        ROBOT.model_copy(update={"detection": ROBOT.detection.model_copy(update={"heartbeat": heartbeat})})
+    )
+    joints = len(ROBOT.joints)
+    watchdog.hear(Heartbeat(True, period, *np.zeros((3, joints))))
+    looked = phase * watchdog.look_period  # the first look after the heartbeat
+    for share in early:
+        if watchdog.look():
+            break
+        looked += watchdog.look_period * (1 - share)
+    assert watchdog.watch is Watch.STOPPING
+    assert looked - period >= replaced_after(heartbeat, period) - 1e-9
+    assert replaced_after(heartbeat, period) >= JITTER * period
+
+
+def test_by_default_a_tick_waits_when_it_is_75_ms_late():
+    assert replaced_after(0.1, 0.005) == pytest.approx(0.075)
 
 
 def test_even_a_publisher_that_throws_does_not_end_it(thread):

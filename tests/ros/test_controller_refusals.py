@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import threading
 import time
 
 import pytest
@@ -18,9 +20,13 @@ from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 
 from onestride.deploy.controller import Controller
+from onestride.deploy.watchdog import Watch
 from onestride.hardware.description import load_robot
 from onestride_controller.node import FAILURE, SUCCESS, ControllerNode
+from onestride_controller.supervisor import WATCHDOG
 
+from .bystanders import patient_robot
+from .own_watchdog import OwnWatchdog
 from .recorder import ARM, COMMAND, GRIPPER, Driver, Participant, wait_for
 from .tiny_policy import write_policy
 
@@ -193,9 +199,38 @@ def test_a_second_controller_of_the_same_name_is_a_stranger(controller):
     assert f"onestride_controller publishes on {GRIPPER}" in second.refusal
 
 
-def active(controller):
+@pytest.mark.usefixtures("driver")
+def test_a_declared_writer_may_be_restarted_between_two_activations(controller, confined):
+    topic = f"{confined.namespace}/{ARM}"
+    one = controller(declared_writers=["dog"])
+    for _ in range(2):
+        with Participant("dog", confined.namespace, confined.environment) as dog:
+            dog.node.create_publisher(Float64MultiArray, ARM, COMMAND)
+            wait_for(lambda: "dog" in names(one.node.get_publishers_info_by_topic(topic)), "the dog")
+            if one.status()["activations"] == 0:
+                assert one.node.trigger_configure() == SUCCESS
+            assert one.node.trigger_activate() == SUCCESS, one.refusal
+            assert one.node.trigger_deactivate() == SUCCESS
+        wait_for(lambda: "dog" not in names(one.node.get_publishers_info_by_topic(topic)), "its end", 30.0)
+
+
+def names(endpoints):
+    return {info.node_name for info in endpoints}
+
+
+def test_a_session_that_cannot_be_opened_leaves_nothing(controller, capfd):
+    """The last that is opened is refused: the middleware has no topics of that name."""
+    node = controller(watchdog="no name!").node
+    threads, endpoints = threading.active_count(), [*node.publishers, *node.subscriptions]
+    assert node.trigger_configure() != SUCCESS
+    assert "'no name!/state'" in capfd.readouterr().err
+    assert [*node.publishers, *node.subscriptions] == endpoints
+    wait_for(lambda: threading.active_count() <= threads, "the inference's thread to end")
+
+
+def active(controller, **parameters):
     """An active controller."""
-    one = controller()
+    one = controller(**parameters)
     assert one.node.trigger_configure() == SUCCESS, one.refusal
     assert one.node.trigger_activate() == SUCCESS, one.refusal
     time.sleep(0.2)
@@ -295,3 +330,69 @@ def test_rearming_an_active_node_leaves_it_idle_until_activated_anew(controller,
     assert one.node.trigger_deactivate() == SUCCESS
     assert one.node.trigger_activate() == SUCCESS, one.refusal
     assert one.mode() == "active"
+
+
+def test_what_cannot_be_freed_does_not_clear_a_fault(controller, driver):
+    one = active(controller)
+    driver.paused = True
+    reason = faults(one)
+    driver.paused = False
+
+    def cannot():
+        raise OSError("the middleware is gone")
+
+    one.node._session._opened.callback(cannot)
+    assert one.node.trigger_deactivate() == SUCCESS
+    assert one.node.trigger_cleanup() != SUCCESS
+    assert (one.mode(), one.status()["reason"]) == ("fault", reason)
+
+
+# With a watchdog
+
+
+@pytest.fixture
+def watched(controller, confined, driver, tmp_path):
+    """An active controller and the watchdog that hears it."""
+    del driver
+    robot = patient_robot(tmp_path / "patient.yaml")
+    with OwnWatchdog(confined.namespace, confined.environment, robot) as watchdog:
+        one = active(controller, robot=str(robot), watchdog=WATCHDOG)
+        wait_for(lambda: watchdog.judge.watch is Watch.WATCHING, "the watchdog to hear it")
+        yield one, watchdog.judge
+
+
+def is_taken_over(one, judge):
+    """The watchdog stops the robot, and can be rearmed: the node says that it is idle once it knows."""
+    wait_for(lambda: one.mode() and judge.watch is Watch.STOPPING, "the watchdog to take over", timeout=5.0)
+    wait_for(lambda: one.mode() and judge._back, "the node to say that it is idle", timeout=5.0)
+    judge.rearm()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_control_thread_that_dies_is_a_fault_and_silence(watched):
+    one, judge = watched
+    one.node._session._thread.post(sys.exit)  # what no `except Exception` catches
+    assert faults(one) == "the control thread has died"
+    is_taken_over(one, judge)
+    assert judge.stops == 1
+    assert one.node._on_rearm(None, Trigger.Response()).success
+    assert one.node.trigger_deactivate() == SUCCESS
+    assert one.node.trigger_activate() == SUCCESS, one.refusal
+
+
+def test_a_stop_that_is_late_is_left_to_the_watchdog(watched):
+    one, judge = watched
+    one.node._session._stop_within = 0.0
+    assert one.node.trigger_deactivate() == SUCCESS
+    is_taken_over(one, judge)
+
+
+def test_rearmed_while_active_it_is_not_missed(watched, driver):
+    one, judge = watched
+    driver.paused = True
+    faults(one)
+    wait_for(lambda: one.node._on_rearm(None, Trigger.Response()).success, "the robot at rest", timeout=2.0)
+    driver.paused = False
+    ended = time.monotonic() + 1.5
+    wait_for(lambda: one.mode() and time.monotonic() > ended, "time to pass")
+    assert (one.mode(), judge.watch, judge.stops) == ("idle", Watch.WAITING, 0)

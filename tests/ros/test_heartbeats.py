@@ -11,12 +11,15 @@ pytest.importorskip("rclpy", reason="needs ROS 2: pip install 'onestride[ros]'")
 
 from std_msgs.msg import String
 
+from onestride.deploy.watchdog import Watch
 from onestride.hardware.description import load_robot
 from onestride.hardware.errors import OneStrideError
 from onestride_controller import guardian as guardian_module
 from onestride_controller.guardian import Guardian
 from onestride_watchdog.topics import NEWEST, Heartbeats
 
+from .bystanders import patient_robot
+from .own_watchdog import OwnWatchdog
 from .recorder import Participant, wait_for
 
 ROBOT, OTHER = load_robot("ur5e_2f85"), load_robot("panda")
@@ -77,3 +80,23 @@ def test_what_the_controller_objects_to(pair, monkeypatch):
     timer.cancel()
     wait_for(lambda: "was not heard for 0.3 s" in guardian.objection(time.monotonic()), "an objection")
     assert heartbeats.refused == 0
+
+
+def test_asked_to_end_in_mid_stop_the_watchdog_goes_on_until_the_robot_is_at_rest(session, tmp_path):
+    """A short silence, so that the command still counts as moving."""
+    detection = dict.fromkeys(("joints_stale", "objects_stale", "policy_stall"), 0.6) | {"heartbeat": 0.01}
+    path = patient_robot(tmp_path / "robot.yaml", detection=detection)
+    watchdog = OwnWatchdog(session.namespace, session.environment, path)
+    with Participant("onestride_controller", session.namespace, session.environment) as one:
+        guardian = Guardian(one.node, load_robot(path), 0.005, "onestride_watchdog")
+        wait_for(guardian._publisher.get_subscription_count, "the watchdog to listen")
+        guardian.beat(COMMAND - 0.01)
+        guardian.beat(COMMAND)
+        wait_for(lambda: watchdog.node.look() and watchdog.judge.watch is Watch.STOPPING, "the stop")
+        before = watchdog.node.stopping
+        watchdog.stopping.set()
+        watchdog.run()
+    watchdog.close()
+    assert before
+    assert watchdog.judge.at_rest
+    assert np.abs(watchdog.judge.command() - COMMAND).max() > 0.01, "it went on to where it could come to rest"

@@ -7,13 +7,15 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2: pip install 'onestride[ros]'")
 
-from geometry_msgs.msg import Twist, TwistStamped
+from geometry_msgs.msg import PoseStamped, Twist, TwistStamped
 from sensor_msgs.msg import Imu
 from std_msgs.msg import Float64MultiArray
 
 from onestride.deploy import sources
+from onestride.deploy.sources import VelocityCommandSource
 from onestride.hardware.description import load_robot
 from onestride.hardware.errors import OneStrideError
+from onestride_controller.leash import slowed_command
 from onestride_controller.messages import FEET, endpoint
 
 GO1 = load_robot("go1")
@@ -71,3 +73,21 @@ def test_a_vector_that_nobody_knows_is_refused_by_name():
         OneStrideError, match="vector: got 'wind', available: base_velocity, velocity_command, foot_forces"
     ):
         reader(sources.Stream("vector", "wind"))
+
+
+def test_a_pose_in_another_frame_than_the_worlds_is_not_taken():
+    kind, topic, read = reader(sources.Stream("object", "block_0"))
+    assert (kind, topic) == (PoseStamped, "objects/block_0/pose")
+    message = PoseStamped()
+    message.pose.position.x = 0.4
+    for frame in ("", "world"):
+        message.header.frame_id = frame
+        assert read(message).position[0] == 0.4
+    message.header.frame_id = "camera_link"
+    with pytest.raises(ValueError, match="frame camera_link, expected world"):
+        read(message)
+
+
+def test_asking_for_too_much_brings_no_more_than_the_share_of_the_limits():
+    asked = VelocityCommandSource(low=(-1.0, -0.5, -1.0), high=(1.5, 0.5, 1.0))
+    np.testing.assert_allclose(slowed_command(np.array([15.0, -9.0, 0.5]), asked, 0.1), [0.15, -0.05, 0.05])

@@ -20,11 +20,13 @@ from std_msgs.msg import Float64MultiArray
 
 from onestride.deploy.cli import main
 from onestride.deploy.confinement import claim_domain
-from onestride.deploy.permit import Deadman
+from onestride.deploy.doctor.live import Heard
+from onestride.deploy.gate import Driven
+from onestride.deploy.permit import Deadman, Permit
 from onestride.hardware.description import load_robot
 from onestride.hardware.errors import OneStrideError
 from onestride_controller.calibrating import Calibration, calibrate_real
-from onestride_controller.real import RealRun, Terms, run_real
+from onestride_controller.real import Passed, RealRun, Terms, _children, run_real
 
 from .bystanders import patient_robot
 from .conftest import Session
@@ -195,6 +197,15 @@ def test_a_script_cannot_confirm(ground, capsys, tmp_path):
     options = ["--scene", str(ground.scene), "--logs", str(tmp_path)]
     assert main(["run", str(ground.policy), "--real", *options]) == 1
     assert "expected a terminal" in capsys.readouterr().err
+
+
+def test_whoever_brings_the_robot_to_rest_is_given_the_declared_time(tmp_path, ground):
+    robot = load_robot("go2")
+    permit = Permit.now(robot.id, "0" * 64, "unitree", SPEED, Deadman())
+    passed = Passed(Driven((), {}), Heard(0.0, (), (), (), None, 0.0), permit)
+    children = _children(RealRun(ground.policy, robot.id, ground.scene, tmp_path), tmp_path / "permit", passed)
+    assert [child.module for child in children] == ["onestride_watchdog", "onestride_controller"]
+    assert all(child._patience > robot.safe_stop.completes_within + 1.0 for child in children)
 
 
 # Through the gate

@@ -40,7 +40,7 @@ from onestride_controller.leash import Leash
 from onestride_controller.listening import Ear
 from onestride_controller.neighbours import Neighbours
 from onestride_controller.parameters import READERS
-from onestride_controller.real import Ask, Passed, Say, Terms, pass_gate
+from onestride_controller.real import Ask, Passed, Say, Terms, ending, pass_gate
 from onestride_controller.report import Report
 from onestride_controller.simulated import ros_arguments
 from onestride_controller.streams import JOINTS, Streams
@@ -114,7 +114,9 @@ def calibrate_real(wanted: Calibration, terms: Terms, say: Say, ask: Ask) -> Lat
     with ExitStack() as stack:
         arguments = ros_arguments(terms.namespace, {"robot": wanted.robot, "controller": NODE_NAME})
         arguments += remapping_arguments(passed.driven.remappings)
-        watchdog = stack.enter_context(Child(WATCHDOG, arguments, log=wanted.logs / "watchdog.log"))
+        watchdog = stack.enter_context(
+            Child(WATCHDOG, arguments, log=wanted.logs / "watchdog.log", patience=ending(robot))
+        )
         node = stack.enter_context(_node(terms.namespace, {}, passed.driven.remappings))
         return _measure(node, robot, joint, wanted, watchdog, passed)
 
@@ -171,8 +173,8 @@ def _measure(
             time.sleep(DRAIN)
         mode = controller.mode
     finally:
-        thread.stop(robot.safe_stop.completes_within + 0.2)
-        if guard is not None:
+        at_rest = thread.stop(robot.safe_stop.completes_within + 0.2)
+        if at_rest and guard is not None:  # otherwise the watchdog has to do it
             guard.farewell()
         trace.drain()
     if mode is not Mode.ACTIVE:

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from onestride.deploy.controller import Controller, Mode, Tick
+from onestride.deploy.watchdog import LOOKS
 from onestride.hardware.realtime import Realtime
 from onestride.hardware.state import Array, Measurement
 from onestride_controller.clocks import Clock, WallClock
@@ -22,6 +23,29 @@ from onestride_controller.report import Report
 
 #: What the threads of DDS, which go after this one where it is realtime, need to deliver what waits for them [s].
 CATCH_UP = 0.02
+
+#: A tick later than this many periods is no usual jitter.
+JITTER = 3
+
+#: Time between two words to the guard of a thread that has nothing to send [s].
+IDLE_PERIOD = 0.5
+
+
+def replaced_after(heartbeat: float, period: float) -> float:
+    """How late a tick must be before a watchdog may have taken over since the last [s].
+
+    The last heartbeat went out a `period` before the tick was due, or later. The watchdog looks `LOOKS` times in the
+    time that `heartbeat` declares; the look that hears a heartbeat counts as silent, and one more may be early, so that
+    it may take over `heartbeat * (1 - 2 / LOOKS)` after the heartbeat. With 0.1 s at 200 Hz: 0.08 - 0.005 = 0.075 s.
+
+    Never less than `JITTER` periods, because every tick that late waits for `CATCH_UP`: where a robot declares
+    a detection time under 5 periods, a tick may be sent after the watchdog took over; the next one finds it.
+
+    Args:
+        heartbeat: the robot's declared detection time [s].
+        period: of the ticks [s].
+    """
+    return max(JITTER * period, heartbeat * (1 - 2 / LOOKS) - period)
 
 
 class Source(Protocol):
@@ -68,6 +92,10 @@ class Guard(Protocol):
         """Joint targets (n,) [rad] were sent."""
         ...
 
+    def idle(self) -> None:
+        """Nothing is sent, in good order."""
+        ...
+
 
 class ControlThread:
     """Runs an activated controller until stopped.
@@ -93,7 +121,7 @@ class ControlThread:
         self._stopping = threading.Event()
         self._last = Tick(Mode.IDLE)
         self._detected: float | None = None
-        self._joints_received = float("-inf")
+        self._joints_received = self._said_idle = float("-inf")
         self._thread = threading.Thread(target=self._run, name="onestride-control", daemon=True)
 
     def start(self) -> None:
@@ -135,6 +163,7 @@ class ControlThread:
     def _run(self) -> None:
         self._realtime.keep_deadlines()
         period, index = self._controller.period, 0
+        stalled = replaced_after(self._controller.robot.detection.heartbeat, period)
         start = self._clock.now()
         while not self._stopping.is_set():
             deadline = start + index * period
@@ -142,7 +171,7 @@ class ControlThread:
             now = self._clock.now()
             if now - deadline > period:
                 self._report.deadline_misses += 1
-            if now - deadline > self._controller.robot.detection.heartbeat:
+            if now - deadline > stalled:
                 now = self._come_to()
             self._once(now, now - deadline)
             index = max(index, math.floor((now - start) / period)) + 1
@@ -157,6 +186,13 @@ class ControlThread:
             tick = self._tick()
         except Exception as error:  # a dead control thread would leave the robot to its last command
             tick = self._rescue(f"control thread: {type(error).__name__}: {error}", now)
+        try:
+            self._tell(tick, now, late)
+        except Exception as error:  # the command has gone out; the next one begins the safe stop
+            self._fault(f"report: {type(error).__name__}: {error}", now)
+            self._report.changed(self._controller.mode, self._controller.reason)
+
+    def _tell(self, tick: Tick, now: float, late: float) -> None:
         self._report.tick(tick, now, late, self._joints_received)
         if self._watcher is not None:
             self._watcher.tick(tick, now, late, self._joints_received)
@@ -176,7 +212,10 @@ class ControlThread:
         return tick
 
     def _send(self, tick: Tick) -> None:
-        if tick.command is None or (self._guard is not None and self._guard.stopping):
+        if tick.command is None:
+            self._say_idle()
+            return
+        if self._guard is not None and self._guard.stopping:
             return
         self._commands.send(tick.command, damping=tick.damping)
         self._last = tick
@@ -185,6 +224,13 @@ class ControlThread:
         if self._detected is not None:
             self._report.stopped(self._detected)
             self._detected = None
+
+    def _say_idle(self) -> None:
+        """Nothing is sent, because the fault was cleared: the guard is told at once, and now and then."""
+        now = time.monotonic()
+        if self._guard is not None and now >= self._said_idle + IDLE_PERIOD:
+            self._guard.idle()
+            self._said_idle = now
 
     def _fault(self, reason: str, found: float) -> None:
         if self._controller.mode in (Mode.ACTIVE, Mode.HOLDING):

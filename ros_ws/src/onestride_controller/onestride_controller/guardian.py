@@ -46,8 +46,8 @@ class Guardian:
 
     def __init__(self, node: Node, robot: RobotDescription, period: float, name: str) -> None:
         self.name, self._node = name, node
+        self._state = Stream(node, String, f"{name}/state", _state)  # first: the name may be none
         self._publisher = node.create_publisher(Float64MultiArray, "~/heartbeat", HEARTBEAT)
-        self._state = Stream(node, String, f"{name}/state", _state)
         size = heartbeat_size(len(robot.joints))
         layout = MultiArrayLayout(dim=[MultiArrayDimension(label=robot.id, size=size, stride=size)])
         self._message = Float64MultiArray(layout=layout, data=[0.0] * size)
@@ -86,6 +86,11 @@ class Guardian:
         """Whether the watchdog commands the robot, so that nobody else may."""
         return self._state.value is Watch.STOPPING
 
+    def taken_over(self) -> bool:
+        """As `stopping`, looked for at this moment; where no control thread asks for objections."""
+        self._state.poll(time.monotonic())
+        return self.stopping
+
     def beat(self, command: Array) -> None:
         """A sign of life after joint targets (n,) [rad] were sent. Never raises: what does not go out is missed."""
         try:
@@ -96,10 +101,13 @@ class Guardian:
             self.failures += 1
 
     def idle(self) -> None:
-        """A sign of life of a node that sends no commands."""
+        """A sign of life of a node that sends no commands. Never raises, as `beat`."""
         self._pulse.rest()
         self._begun = float("inf")
-        self._publisher.publish(self._message)
+        try:
+            self._publisher.publish(self._message)
+        except Exception:
+            self.failures += 1
 
     def farewell(self) -> None:
         """Say that no more commands will come, and wait until it is heard."""

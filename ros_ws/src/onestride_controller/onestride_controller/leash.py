@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 from rclpy.node import Node
 from sensor_msgs.msg import Joy
 
 from onestride.deploy.permit import Permit, take_permit
+from onestride.deploy.sources import VelocityCommandSource
 from onestride.hardware.errors import OneStrideError
-from onestride.hardware.state import Measurement
+from onestride.hardware.state import Array, Measurement
 from onestride_controller.control_thread import Source
 from onestride_controller.parameters import Settings
 from onestride_controller.streams import Stream
@@ -45,10 +47,18 @@ class Leash:
         source: of the measurements.
         permit: names the deadman and the speed.
         hold: brings the robot to rest; called from the control thread.
+        asked: the velocity that a policy on legs takes: its limits come before the share of them.
     """
 
-    def __init__(self, node: Node, source: Source, permit: Permit, hold: Callable[[], None]) -> None:
-        self._source, self._permit, self._hold = source, permit, hold
+    def __init__(
+        self,
+        node: Node,
+        source: Source,
+        permit: Permit,
+        hold: Callable[[], None],
+        asked: VelocityCommandSource | None = None,
+    ) -> None:
+        self._source, self._permit, self._hold, self._asked = source, permit, hold, asked
         self._joy = Stream(node, Joy, permit.deadman.topic, lambda message: list(message.buttons), unstamped=True)
         self.released = ""
 
@@ -84,8 +94,15 @@ class Leash:
         found = self._source.measurement()
         if COMMAND not in found.vectors:
             return found
-        return replace(found, vectors={**found.vectors, COMMAND: found.vectors[COMMAND] * self._permit.speed})
+        slowed = slowed_command(found.vectors[COMMAND], self._asked, self._permit.speed)
+        return replace(found, vectors={**found.vectors, COMMAND: slowed})
 
     def close(self) -> None:
         """Unsubscribe."""
         self._joy.close()
+
+
+def slowed_command(command: Array, asked: VelocityCommandSource | None, speed: float) -> Array:
+    """A share of a velocity (3,) within its limits; whoever asks for more than these gets no more than that share."""
+    within = command if asked is None else np.clip(command, asked.low, asked.high)
+    return np.asarray(within * speed)

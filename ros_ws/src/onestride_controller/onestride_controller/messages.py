@@ -16,6 +16,9 @@ from onestride.hardware.description import RobotDescription
 from onestride.hardware.errors import unknown
 from onestride.hardware.state import Array, Inertial, Pose
 
+#: The frame that poses of objects are in, as messages name it.
+WORLD = "world"
+
 #: The forces on the feet, which not every robot reports.
 FEET = sources.Stream("vector", "foot_forces", required=False)
 
@@ -131,7 +134,13 @@ def _forces(count: int, message: Any) -> Array:
 
 
 def _pose(message: Any) -> Pose:
-    """A pose; quaternions are xyzw on ROS topics and wxyz inside."""
+    """A pose in the world; quaternions are xyzw on ROS topics and wxyz inside.
+
+    Raises:
+        ValueError: it is said to be in another frame. One that says nothing is taken to be in the world's.
+    """
+    if message.header.frame_id not in ("", WORLD):
+        raise ValueError(f"frame {message.header.frame_id}, expected {WORLD}")
     p, q = message.pose.position, message.pose.orientation
     return Pose(np.array([p.x, p.y, p.z]), np.array([q.w, q.x, q.y, q.z]))
 

@@ -48,7 +48,7 @@ class Neighbours:
         return name if name.startswith("/") else _join(self._node.get_namespace(), name)
 
     def refuse_foreign(self, born: float, ours: int) -> None:
-        """Look until the graph is known, and refuse strangers.
+        """Look until the graph is known, and refuse strangers. Declared writers may have been restarted since.
 
         Args:
             born: when the node joined the graph, on the monotonic clock [s].
@@ -57,6 +57,7 @@ class Neighbours:
         Raises:
             OneStrideError: a stranger publishes on or subscribes to a command topic.
         """
+        self._known = {}
         time.sleep(max(0.0, born + DISCOVERY_TIME - time.monotonic()))
         deadline = time.monotonic() + INTRODUCTION_TIME
         while True:

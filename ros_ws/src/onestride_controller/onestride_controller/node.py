@@ -154,8 +154,11 @@ class ControllerNode(LifecycleNode):
     def _cleanup(self) -> None:
         gc.enable()
         session, self._session = self._session, None
-        if session is not None:
+        if session is None:
+            return
+        try:
             session.close()
+        finally:  # what could not be freed must not clear a fault
             self._latched = self._latched or session.fault
 
     def _configured(self) -> Session:

@@ -52,6 +52,9 @@ from onestride_controller.supervisor import POLL_PERIOD, WATCHDOG, Supervisor
 #: How long the gate waits for the deadman's first message, and for controller_manager [s].
 PATIENCE = 2.0
 
+#: How long a process may take to end once the robot is at rest [s].
+ENDING = 3.0
+
 LIST_CONTROLLERS = "controller_manager/list_controllers"
 
 
@@ -257,10 +260,7 @@ def controllers(node: Node) -> list[ControllerState]:
 
 def _moving(run: RealRun, permit: Path, passed: Passed, say: Say) -> dict[str, Any]:
     with ExitStack() as stack:
-        children = [
-            Child(module, [*arguments, *remapping_arguments(passed.driven.remappings)], log=run.logs / log)
-            for module, arguments, log in _modules(run, permit, passed)
-        ]
+        children = _children(run, permit, passed)
         for child in children:
             child.log.unlink(missing_ok=True)
             stack.enter_context(child)
@@ -284,6 +284,21 @@ def _moving(run: RealRun, permit: Path, passed: Passed, say: Say) -> dict[str, A
         report = supervisor.report()
     ended = ended or report["deadman"] or report["reason"]
     return {"simulated": False, "seconds": time.monotonic() - begun, "ended": ended, "node": report}
+
+
+def _children(run: RealRun, permit: Path, passed: Passed) -> list[Child]:
+    patience = ending(load_robot(run.robot))
+    return [
+        Child(
+            module, [*arguments, *remapping_arguments(passed.driven.remappings)], log=run.logs / log, patience=patience
+        )
+        for module, arguments, log in _modules(run, permit, passed)
+    ]
+
+
+def ending(robot: RobotDescription) -> float:
+    """How long a process may take to end that brings the robot to rest first [s]."""
+    return robot.safe_stop.completes_within + ENDING
 
 
 def _modules(run: RealRun, permit: Path, passed: Passed) -> list[tuple[str, list[str], str]]:

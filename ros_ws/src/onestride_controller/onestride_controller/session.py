@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
+from contextlib import ExitStack
 from typing import Any
 
 from rclpy.node import Node
@@ -57,37 +58,49 @@ class Session:
 
     def __init__(self, node: Node, settings: Settings, report: Report, born: float) -> None:
         _confined(settings)
-        self._node, self._born = node, born
+        self._node, self._born, self._report = node, born, report
+        self._thread: ControlThread | None = None
+        self._orderly = True  # nothing was sent yet, or the last that was sent came to rest
+        with ExitStack() as opened:  # whatever is refused, nothing stays
+            self._open(settings, opened)
+            self._opened = opened.pop_all()
+
+    def _open(self, settings: Settings, opened: ExitStack) -> None:
+        node, report, born = self._node, self._report, self._born
         robot = load_robot(settings.robot)
-        self._report = report
         forward = ForwardKinematics.load(Scene.load(settings.scene).model_path, robot)
         self.realtime = Realtime(settings.realtime_priority, settings.cpu_affinity)
         self._pilot = load_pilot(settings, forward, report, self.realtime)
-        try:
-            permit = permitted(settings, robot.id, self._pilot.sha256)
-            options: dict[str, Any] = {"soft_start": settings.soft_start, "chunk_blend": settings.chunk_blend}
-            if permit is not None:
-                options["chain"] = build_chain(self._pilot.contract, slowed(robot, permit.speed), forward)
-            self.controller = self._pilot.controller(robot, forward, **options)
-            writers = (*settings.declared_writers, *filter(None, [settings.watchdog]))
-            self._neighbours = Neighbours(node, robot, settings.declared_peers, writers)
-            if not settings.dry_run:
-                self._neighbours.refuse_foreign(born, ours=0)
-        except BaseException:
-            self._pilot.inference.close()
-            raise
+        opened.callback(self._pilot.inference.close)
+        permit = permitted(settings, robot.id, self._pilot.sha256)
+        options: dict[str, Any] = {"soft_start": settings.soft_start, "chunk_blend": settings.chunk_blend}
+        if permit is not None:
+            options["chain"] = build_chain(self._pilot.contract, slowed(robot, permit.speed), forward)
+        self.controller = self._pilot.controller(robot, forward, **options)
+        writers = (*settings.declared_writers, *filter(None, [settings.watchdog]))
+        self._neighbours = Neighbours(node, robot, settings.declared_peers, writers)
+        if not settings.dry_run:
+            self._neighbours.refuse_foreign(born, ours=0)
         self._clock = SimulatedClock(node) if settings.use_sim_time else WallClock()
+        if isinstance(self._clock, SimulatedClock):
+            opened.callback(self._clock.close)
         topics = {COMMAND.name: settings.cmd_vel_topic}
         self._streams = Streams(node, robot, self._pilot.contract.streams, topics, self._clock.now)
+        opened.callback(self._streams.close)
         self._source: Source = self._streams
         self._person: OperatorTopics | None = None
         if self._pilot.operator is not None:
             self._person = OperatorTopics(node, self._pilot.operator, settings.teleop_topic, settings.teleop_buttons)
+            opened.callback(self._person.close)
             self._source = Attended(self._streams, self._person)
         self._leash: Leash | None = None
         if permit is not None:
-            self._source = self._leash = Leash(node, self._source, permit, self.controller.hold)
+            self._source = self._leash = Leash(
+                node, self._source, permit, self.controller.hold, self._pilot.contract.velocity_command
+            )
+            opened.callback(self._leash.close)
         self._commands: Commands | Unsent = Unsent(robot) if settings.dry_run else Commands(node, robot)
+        opened.callback(self._commands.close)
         pilot = self._pilot
         layout = TickLayout.of(
             self.controller,
@@ -98,10 +111,11 @@ class Session:
             varied=_varied(settings),
         )
         self._ticks = Ticks(node, layout, always=settings.publish_ticks, clock=self._clock.now)
+        opened.callback(self._ticks.close)
         self._guardian: Guardian | None = None
         if settings.watchdog and not settings.dry_run:  # what is not sent needs no stop
             self._guardian = Guardian(node, robot, self.controller.period, settings.watchdog)
-        self._thread: ControlThread | None = None
+            opened.callback(self._guardian.close)
         self.realtime.lock_memory()
         self._stop_within = robot.safe_stop.completes_within + STOP_SLACK
 
@@ -154,6 +168,7 @@ class Session:
             self.realtime,
             self._clock,
         )
+        self._orderly = False
         self._thread.start()
 
     def _first_samples(self) -> float:
@@ -184,6 +199,7 @@ class Session:
         at_rest = True
         if self._thread is not None:
             at_rest, self._thread = self._thread.stop(self._stop_within), None
+            self._orderly = at_rest
             if at_rest and self._guardian is not None:  # otherwise the watchdog has to do it
                 self._guardian.farewell()
         self.controller.deactivate()
@@ -207,11 +223,14 @@ class Session:
             self._report.changed(Mode.IDLE)
 
     def watch(self) -> None:
-        """Fault if a second writer or person has appeared while the control thread runs; see who wants its ticks."""
+        """Fault if a second writer or person has appeared, or the control thread died; see who wants its ticks."""
         self._ticks.look()
-        if self._guardian is not None and not self.running:
-            self._guardian.idle()
+        self._say_idle()
         if self._thread is None or self.controller.mode not in (Mode.ACTIVE, Mode.HOLDING):
+            return
+        if not self.running:
+            self.controller.fault("the control thread has died")
+            self._report.changed(self.controller.mode, self.controller.reason)
             return
         writers = [] if isinstance(self._commands, Unsent) else self._neighbours.second_writers(ours=1)
         if writers:
@@ -219,6 +238,13 @@ class Session:
         people = [] if self._person is None else rivals(self._node, self._person.topics.values())
         if people:
             self._thread.fault(f"a second person at the controls: {'; '.join(people)}")
+
+    def _say_idle(self) -> None:
+        """Tell the watchdog that nothing is sent; where the robot was not brought to rest, only once it does that."""
+        if self._guardian is None or self.running:
+            return
+        if self._orderly or self._guardian.taken_over():
+            self._guardian.idle()
 
     def summary(self) -> dict[str, Any]:
         """What the streams delivered."""
@@ -253,16 +279,8 @@ class Session:
 
     def close(self) -> None:
         """Free the threads and the topics."""
-        self.deactivate()
-        self._pilot.inference.close()
-        self._streams.close()
-        for one in (self._person, self._guardian, self._leash):
-            if one is not None:
-                one.close()
-        self._commands.close()
-        self._ticks.close()
-        if isinstance(self._clock, SimulatedClock):
-            self._clock.close()
+        with self._opened:
+            self.deactivate()
 
 
 def status(session: Session | None, report: Report, latched: str, *, recent: bool) -> dict[str, Any]:

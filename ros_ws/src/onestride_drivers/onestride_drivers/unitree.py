@@ -1,6 +1,7 @@
 """Adapter for Unitree quadrupeds: impedance commands to `/lowcmd`, `/lowstate` to joint states, IMU and foot forces.
 
-It is the command timeout that the motors lack: when commands end, it damps the robot until `~/rearm`.
+It is the command timeout that the motors lack: when commands end, it damps the robot until `~/rearm`, which it takes
+only while none arrive. A LowState whose tick has not advanced is no new measurement, and is dropped.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 
 from onestride.deploy.drivers.relay import ImpedanceRelay
-from onestride.deploy.drivers.unitree import low_command, measurement
+from onestride.deploy.drivers.unitree import advanced, low_command, measurement
 from onestride.hardware.description import load_robot
 from onestride.hardware.errors import OneStrideError, unknown
 from onestride.hardware.state import Inertial
@@ -65,10 +66,11 @@ class UnitreeNode(Node):
         profile = robot.drivers[DRIVER]
         self._joints, self._relay = robot.joint_names, ImpedanceRelay(robot, self._value("timeout"))
         self._message = types.LowCmd()
+        self._tick: int | None = None
         self._commands = self.create_publisher(types.LowCmd, profile.streaming.topic, COMMAND)
         self._outputs = (
             self.create_publisher(Imu, "imu", SENSOR),
-            self.create_publisher(Float64MultiArray, "foot_forces", SENSOR),
+            self.create_publisher(Float64MultiArray, "foot_forces_raw", SENSOR),
             self.create_publisher(JointState, "joint_states", SENSOR),
         )
         self.create_subscription(types.LowState, profile.states["joints"].topic, self._on_state, SENSOR)
@@ -96,6 +98,9 @@ class UnitreeNode(Node):
         self._commands.publish(self._message)
 
     def _on_state(self, message: Any) -> None:
+        if not advanced(message.tick, self._tick):
+            return
+        self._tick = message.tick
         try:
             read = measurement(message, self._joints, time.monotonic())
         except OneStrideError as error:
@@ -105,7 +110,7 @@ class UnitreeNode(Node):
         stamp = self.get_clock().now().to_msg()
         if read.imu is not None:
             imu.publish(imu_message(read.imu, stamp))
-        forces.publish(Float64MultiArray(data=read.vectors["foot_forces"].tolist()))
+        forces.publish(Float64MultiArray(data=read.vectors["foot_forces_raw"].tolist()))
         state = JointState(name=list(self._joints), position=read.position, velocity=read.velocity, effort=read.effort)
         state.header.stamp = stamp
         joints.publish(state)

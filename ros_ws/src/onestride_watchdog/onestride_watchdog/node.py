@@ -68,15 +68,21 @@ class WatchdogNode(Node):
         heartbeat = self._heartbeats.take()
         if heartbeat is not None:
             watchdog.hear(heartbeat)
-        if watchdog.look():
-            self._say()
-            self.get_logger().error(f"{self._value('controller')} has died: stopping the robot")
+        begins = watchdog.look()
         command = watchdog.command()
         if command is not None:
             self._stops.send(command, damping=watchdog.damps)
+        if begins:  # told after the first command: what is published to a dead process may take its time
+            self._say()
+            self.get_logger().error(f"{self._value('controller')} has died: stopping the robot")
         if time.monotonic() > self._said + STATE_PERIOD:
             self._say()
         return watchdog.command_period if watchdog.watch is Watch.STOPPING else watchdog.look_period
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it is bringing the robot to rest."""
+        return self._watchdog.watch is Watch.STOPPING and not self._watchdog.at_rest
 
     def _say(self) -> None:
         """Tell the controller; it falls silent where the robot is being stopped."""
@@ -104,9 +110,12 @@ class WatchdogNode(Node):
 
 
 def watch(node: WatchdogNode, executor: SingleThreadedExecutor, stopping: threading.Event) -> None:
-    """Look at a steady rate until `stopping` is set; what was missed while the machine stalled is not made up for."""
+    """Look at a steady rate until `stopping` is set and no robot is still being brought to rest.
+
+    What was missed while the machine stalled is not made up for.
+    """
     due = time.monotonic()
-    while not stopping.is_set():
+    while not stopping.is_set() or node.stopping:
         due = max(due + node.look(), time.monotonic() - 1e-3)
         executor.spin_once(timeout_sec=0.0)
         time.sleep(max(0.0, due - time.monotonic()))
