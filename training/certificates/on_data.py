@@ -7,7 +7,8 @@ seen: how often it decreased, and for how long it grew at most.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,8 +81,20 @@ def learn_on_data(
         raise OneStrideError(f"expected 2 or more episodes of 2 or more steps, got {[len(one) for one in episodes]}")
     order = np.random.default_rng(config.seed).permutation(len(episodes))
     apart = max(1, round(config.held_out * len(episodes)))
-    function = _fitted([episodes[index] for index in order[apart:]], config, told)
+    with _one_thread():
+        function = _fitted([episodes[index] for index in order[apart:]], config, told)
     return measured(function, [episodes[index] for index in order[:apart]], config.above)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Small layers gain nothing by more, and lose much where a neighbour has the other processor."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _fitted(episodes: Sequence[Array], config: OnDataConfig, told: Callable[[int], None] | None) -> LearntLyapunov:
