@@ -33,14 +33,25 @@ DOCUMENTED := onestride onestride.datasets onestride_controller onestride_plant 
 
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
+# Processes that share the tests, up to 2 GB each.
+JOBS ?= $(shell nproc | awk '{ print ($$1 < 8) ? $$1 : 8 }')
 BENCH_OUT ?= runs/benchmarks
 
-.PHONY: help setup demo test test-all bench-data bench-train-step bench-safety bench-latency lint format docs clean
+# First the tests that can share the cores, then those that keep time, one by one. The argument restricts both.
+# Status 5 is pytest's "none was chosen", as PYTEST_ARGS='-k solver' has it for one of the two.
+define pytest
+	status=0; \
+	$(BIN)/pytest -n $(JOBS) --dist loadfile -m '$(1) not alone' $(PYTEST_ARGS) || [ $$? = 5 ] || status=1; \
+	$(BIN)/pytest -m '$(1) alone' $(PYTEST_ARGS) || [ $$? = 5 ] || status=1; \
+	exit $$status
+endef
+
+.PHONY: help setup demo test test-all bench-data bench-train-step bench-gpu bench-safety bench-latency lint format docs clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 	@echo
-	@echo 'PYTHON=/path/to/python3.11 chooses the interpreter, PYTEST_ARGS and DEMO_ARGS are passed on.'
+	@echo 'PYTHON=/path/to/python3.11 chooses the interpreter, PYTEST_ARGS and DEMO_ARGS are passed on, JOBS=1 tests on one core.'
 
 setup: $(VENV)/.project ## make .venv and install everything into it (4 GB, a few minutes, once)
 
@@ -48,14 +59,14 @@ demo: setup ## the main job end to end: collect, train, export, check, run throu
 	$(BIN)/onestride demo $(DEMO_ARGS)
 
 test: setup ## the tests, without the slow ones
-	$(BIN)/pytest -m 'not slow' $(PYTEST_ARGS)
+	$(call pytest,not slow and)
 
 test-all: setup ## every test
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(call pytest,)
 
 bench-data: setup ## the benchmarks of the datasets, one JSON file each in runs/benchmarks (minutes)
 	mkdir -p $(BENCH_OUT)
-	status=0; for bench in tests/benchmarks/bench_{windows,convert,recorder}.py; do \
+	status=0; for bench in tests/benchmarks/bench_{windows,streaming,convert,recorder}.py; do \
 		echo "$$bench"; \
 		PYTHONPATH=tests $(BIN)/python "$$bench" | tee "$(BENCH_OUT)/$$(basename "$$bench" .py).json" || status=1; \
 	done; exit $$status
@@ -63,6 +74,10 @@ bench-data: setup ## the benchmarks of the datasets, one JSON file each in runs/
 bench-train-step: setup ## MVP's gradient step against a plain one, JSON in runs/benchmarks (minutes)
 	mkdir -p $(BENCH_OUT)
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/bench_update.py | tee "$(BENCH_OUT)/bench_update.json"
+
+bench-gpu: setup ## MVP at the paper's settings: updates and online iterations per second, JSON in runs/benchmarks
+	mkdir -p $(BENCH_OUT)
+	PYTHONPATH=tests $(BIN)/python tests/benchmarks/bench_gpu.py --device cuda | tee "$(BENCH_OUT)/bench_gpu.json"
 
 bench-safety: setup ## what a tick of the safety chain costs, JSON in runs/benchmarks (seconds)
 	mkdir -p $(BENCH_OUT)

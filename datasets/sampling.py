@@ -198,6 +198,8 @@ class Draws:
         self._epoch_groups: tuple[int, list[Indices], Indices] | None = None
         self._pool: tuple[int, int, Pool] | None = None
         self._pool_order: tuple[int, int, Indices] | None = None
+        self.coming: Indices = np.zeros(0, np.int64)
+        """Blocks that are drawn from when those of the last draw are done; none where there is no shuffle buffer."""
 
     def sample(self, count: int) -> Indices:
         """This rank's starts (count,) of the next `ranks * count`, with replacement."""
@@ -270,6 +272,7 @@ class Draws:
         index = int(quotas.searchsorted(self._drawn, side="right"))
         if self._pool is None or self._pool[:2] != (self._pass, index):
             self._pool = (self._pass, index, self._shuffle.pool(groups[index]))
+            self.coming = self._after(_PASS, self._pass, index, groups)
         return self._pool[2], int(quotas[index]) - self._drawn
 
     def _ordered(self, start: int, stop: int) -> Indices:
@@ -282,17 +285,24 @@ class Draws:
         while start < stop:
             index = int(sizes.searchsorted(start, side="right"))
             begin = int(sizes[index - 1]) if index else 0
-            order = self._order(index, groups[index])
+            order = self._order(index, groups)
             parts.append(order[start - begin : stop - begin])
             start += len(parts[-1])
         return np.concatenate(parts)
 
-    def _order(self, index: int, blocks: Indices) -> Indices:
+    def _order(self, index: int, groups: list[Indices]) -> Indices:
         if self._pool_order is None or self._pool_order[:2] != (self._epoch, index):
             self._pool_order = None  # one pool's order in memory, not two
-            order = self._shuffle.pool(blocks).shuffled(self._stream(_EPOCH, self._epoch, index + 1))
+            order = self._shuffle.pool(groups[index]).shuffled(self._stream(_EPOCH, self._epoch, index + 1))
+            self.coming = self._after(_EPOCH, self._epoch, index, groups)
             self._pool_order = (self._epoch, index, order)
         return self._pool_order[2]
+
+    def _after(self, way: int, number: int, index: int, groups: list[Indices]) -> Indices:
+        """Blocks of the pool after one of a pass or epoch."""
+        if self._shuffle.single:
+            return self.coming
+        return groups[index + 1] if index + 1 < len(groups) else self._shuffle.groups(self._stream(way, number + 1))[0]
 
     def _stream(self, *name: int) -> np.random.Generator:
         return np.random.default_rng([self._seed, *name])

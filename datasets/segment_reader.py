@@ -34,6 +34,7 @@ class Segment:
         self.first = first
         self._arrays: dict[str, Any] = {}
         self._present: dict[str, NDArray[np.bool_]] = {}
+        self._verified = False
 
     def verify(self) -> None:
         """Compare the segment's files with the manifest.
@@ -49,6 +50,12 @@ class Segment:
                 f"{self.path}: expected segment {self.entry.id} with checksum {self.entry.checksum[:16]}…, "
                 f"got {checksum[:16]}…: altered after it was committed; {self._told(self.damage())}"
             )
+
+    def verify_once(self) -> None:
+        """`verify` unless this reader did so before."""
+        if not self._verified:
+            self.verify()
+            self._verified = True
 
     def unverified(self) -> Segment:
         """A reader of the same segment that checks nothing: for what `damage` found sound."""
@@ -130,7 +137,7 @@ class Segment:
 
     @cached_property
     def _group(self) -> Any:
-        self.verify()
+        self.verify_once()
         return zarr.open_group(str(self.path), mode="r", zarr_format=3)
 
     def _array(self, name: str) -> Any:

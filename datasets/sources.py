@@ -9,7 +9,6 @@ from typing import Literal, Protocol, get_args
 import numpy as np
 
 from onestride.datasets.columns import Column, ColumnReader, Indices, Timeline
-from onestride.datasets.sampling import Blocks
 from onestride.datasets.schema import Array
 from onestride.hardware.errors import unknown
 
@@ -17,8 +16,9 @@ Mode = Literal["resident", "mapped", "streaming"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 
 BUFFER_BYTES = 256 << 20
-"""Rows that streaming holds at once, unless told otherwise. While it reads it holds an eighth more, twice that where
-the store's dtype is wider, and a chunk of the store; and 8 bytes for each window of an epoch's pool."""
+"""Rows among which streaming draws, unless told otherwise. It holds twice that, for it reads ahead; while it reads, an
+eighth of it more, twice that where the store's dtype is wider, and a chunk of the store; and 8 bytes for each window of
+an epoch's pool."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,14 @@ class Source(Protocol):
         """Bring the surroundings of each row (B,) into the arrays, in as many parts as that takes."""
         ...
 
+    def expect(self, blocks: Indices) -> None:
+        """Make ready for rows of these blocks of the shuffle buffer."""
+        ...
+
+    def close(self) -> None:
+        """End what works in the background."""
+        ...
+
 
 class WholeSource:
     """Every row of every column, in memory or mapped."""
@@ -55,6 +63,12 @@ class WholeSource:
         """Everything is here."""
         yield Part(None, None)
 
+    def expect(self, blocks: Indices) -> None:
+        """Everything is here."""
+
+    def close(self) -> None:
+        """Nothing works in the background."""
+
 
 def load(columns: Sequence[Column], reader: ColumnReader, timeline: Timeline) -> WholeSource:
     """All columns in memory; while they are read, `READ_BYTES` of the store's rows, twice."""
@@ -65,73 +79,6 @@ def load(columns: Sequence[Column], reader: ColumnReader, timeline: Timeline) ->
             reader.fill(column, start, rows[start:stop])
         arrays[column.key] = rows
     return WholeSource(arrays, timeline.num_rows)
-
-
-class StreamingSource:
-    """A buffer of blocks, read from the store when they are first needed; the longest unused one makes room.
-
-    Args:
-        columns: what to read.
-        reader: of the store.
-        blocks: how the rows are cut; each block is kept with the margins that its windows reach into.
-        num_rows: of the whole store.
-    """
-
-    def __init__(self, columns: Sequence[Column], reader: ColumnReader, blocks: Blocks, num_rows: int) -> None:
-        self._columns, self._reader, self._blocks, self._num_rows = columns, reader, blocks, num_rows
-        self.available = blocks.slots * blocks.slot_rows
-        self.arrays: Mapping[str, Array] = {
-            one.key: np.zeros((self.available, *one.shape), one.dtype) for one in columns
-        }
-        self._held = np.full(blocks.slots, -1)
-        """Block in each slot, -1 = none."""
-        self._slot = np.full(blocks.count, -1)
-        """Slot of each block, -1 = none."""
-        self._used = np.zeros(blocks.slots, np.int64)
-        """When each slot was last asked for."""
-        self._now = 0
-
-    def parts(self, rows: Indices) -> Iterator[Part]:
-        """One part where the rows' blocks fit into the buffer together, else one for every bufferful."""
-        blocks = rows // self._blocks.size
-        if (self._slot[blocks] >= 0).all():
-            needed = self._slot[blocks]
-            self._touch(np.unique(needed))
-            yield Part(None, self._shift(blocks))
-            return
-        needed = np.unique(blocks)
-        # What is here first: otherwise bringing the next blocks would drive it out before it is used.
-        needed = needed[np.argsort(self._slot[needed] < 0, kind="stable")]
-        for first in range(0, len(needed), self._blocks.slots):
-            some = needed[first : first + self._blocks.slots]
-            self._bring(some)
-            chosen = None if len(some) == len(needed) else np.flatnonzero(np.isin(blocks, some))
-            yield Part(chosen, self._shift(blocks if chosen is None else blocks[chosen]))
-
-    def _bring(self, blocks: Indices) -> None:
-        self._touch(self._slot[blocks[self._slot[blocks] >= 0]])
-        for block in blocks[self._slot[blocks] < 0]:
-            slot = int(self._used.argmin())
-            self._read(int(block), slot)
-            self._touch(np.array([slot]))
-
-    def _touch(self, slots: Indices) -> None:
-        self._now += 1
-        self._used[slots] = self._now
-
-    def _read(self, block: int, slot: int) -> None:
-        if self._held[slot] >= 0:
-            self._slot[self._held[slot]] = -1
-        self._held[slot] = -1
-        start = int(self._blocks.first_rows(np.array(block)))
-        stop = min((block + 1) * self._blocks.size + self._blocks.behind, self._num_rows)
-        place = slot * self._blocks.slot_rows
-        for column in self._columns:
-            self._reader.fill(column, start, self.arrays[column.key][place : place + stop - start])
-        self._held[slot], self._slot[block] = block, slot
-
-    def _shift(self, blocks: Indices) -> Indices:
-        return self._slot[blocks] * self._blocks.slot_rows - self._blocks.first_rows(blocks)
 
 
 def checked_mode(mode: str) -> None:

@@ -10,6 +10,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,6 +33,9 @@ from onestride.datasets.segments import write_segment
 from onestride.datasets.video import VideoNote
 from onestride.hardware.durable import file_sha256, sync
 from onestride.hardware.errors import OneStrideError, unknown
+
+VERIFIERS = 2
+"""Segments that are hashed at once."""
 
 __all__ = ["EpisodeInfo", "SegmentWriter", "Store"]
 
@@ -244,6 +248,17 @@ class Store:
             for name, note in segment.video_notes.items():
                 found.setdefault(name, []).append(note)
         return {name: tuple(notes) for name, notes in found.items()}
+
+    def verify_once(self) -> None:
+        """Compare with its checksum every segment of which nothing was read yet, several at a time.
+
+        For whoever is going to read from all of them: they would be verified one by one.
+
+        Raises:
+            OneStrideError: the first that is missing or altered.
+        """
+        with ThreadPoolExecutor(VERIFIERS) as pool:
+            list(pool.map(Segment.verify_once, self._segments))
 
     def verify(self) -> None:
         """Compare every committed segment with its checksum.

@@ -28,8 +28,9 @@ from onestride.datasets.gather import Rows, Single, Stretches, prefixes, steps_o
 from onestride.datasets.memmap_cache import mapped
 from onestride.datasets.sampling import Blocks, Draws, Shuffle, Weights, episode_mass
 from onestride.datasets.schema import Array, Feature, Role
-from onestride.datasets.sources import BUFFER_BYTES, Mode, Part, Source, StreamingSource, checked_mode, load
+from onestride.datasets.sources import BUFFER_BYTES, Mode, Part, Source, checked_mode, load
 from onestride.datasets.store import Store
+from onestride.datasets.streaming_source import StreamingSource
 from onestride.hardware.errors import OneStrideError
 
 Batch = dict[str, Array]
@@ -55,7 +56,7 @@ class Windows:
             first observation is repeated.
         seed: of the order, >= 0.
         mode: `resident` reads everything into memory; `mapped` copies it once into memory-mapped files; `streaming`
-            reads from the store what it needs and holds `buffer` bytes of it.
+            reads from the store what it needs, in a thread ahead of it, and holds twice `buffer` bytes of it.
         weights: share of the draws of each episode (E,), every step of it alike, 0 = left out; or `per-task`: every
             task (attribute `task`) alike; None = every step of the dataset alike.
         rank: this process's number of `ranks`, which share every batch without overlap.
@@ -150,7 +151,7 @@ class Windows:
             OneStrideError: a batch size below 1.
         """
         self.starts = self._draws.sample(_checked(batch_size))
-        return self._at(self.starts)
+        return self._drawn(self.starts)
 
     def epoch(self, batch_size: int, *, drop_last: bool = False) -> Iterator[Batch]:
         """Every window once, in random order: what is left of the present epoch, then it ends.
@@ -204,6 +205,10 @@ class Windows:
         """
         self._draws.load_state_dict(state)
 
+    def close(self) -> None:
+        """Stop reading ahead in the mode `streaming`, which else ends with this object; windows can still be drawn."""
+        self._source.close()
+
     def _choose(self, store: Store, features: list[Feature]) -> None:
         """Settle what is gathered, and where each episode lies."""
         vector = [one for one in features if not is_image(one)]
@@ -251,7 +256,13 @@ class Windows:
 
     def _epoch(self, batch_size: int, drop_last: bool) -> Iterator[Batch]:
         for starts in self._draws.epoch(batch_size, drop_last):
-            yield self._at(starts)
+            yield self._drawn(starts)
+
+    def _drawn(self, starts: Indices) -> Batch:
+        """The windows at drawn starts, and then those to come are looked for."""
+        batch = self._at(starts)
+        self._source.expect(self._draws.coming)
+        return batch
 
     def _at(self, starts: Indices) -> Batch:
         episodes = self._timeline.episodes(starts)

@@ -23,6 +23,13 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what runs nodes and plants against the clock: it would be late beside other tests."""
+    for item in items:
+        if {ROOT / "tests" / "ros", ROOT / "tests" / "demo"} & set(item.path.parents):
+            item.add_marker(pytest.mark.alone)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real third-party data, outside the repository; tests that read it skip where it is absent."""

@@ -21,14 +21,16 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
+from onestride.datasets.ahead import ahead, portions
 from onestride.datasets.converters.placing import placed
 from onestride.datasets.layout import is_store
 from onestride.datasets.provenance import Provenance
 from onestride.datasets.schema import Episode, Schema
-from onestride.datasets.store import Store
+from onestride.datasets.store import SegmentWriter, Store
 from onestride.hardware.errors import OneStrideError, unknown
 
 STORE = "store"
@@ -72,6 +74,9 @@ WRITERS: dict[str, Writer] = {
     "mcap": Writer("onestride.datasets.converters.mcap_writer", "onestride MCAP", suffixes=(".mcap",)),
 }
 """Name for `--to` -> how it is written."""
+
+AHEAD_BYTES = 16 << 20
+"""Of episodes that an import reads while those before are written."""
 
 Progress = Callable[[int, int], None]
 """Called with (episodes done, episodes in all)."""
@@ -131,7 +136,8 @@ class Source:
     """A dataset in another format, opened and checked, ready to be read episode by episode."""
 
     schema: Schema
-    provenance: Provenance
+    provenance: Callable[[], Provenance]
+    """Makes it; asked once, while the first episodes are read already: it has to hash the source."""
     count: int
     """Number of episodes."""
     episodes: Iterator[Episode]
@@ -270,19 +276,26 @@ def open_source(path: Path, report: Report, options: Options) -> Source:
 def _import(source: Path, path: Path, report: Report, options: Options, progress: Progress) -> Store:
     """A new store at `path`; commits segments as they fill."""
     opened = open_source(source, report, options)
-    store = Store.create(path, opened.schema, opened.provenance)
-    with store.writer() as writer:
-        for number, episode in enumerate(opened.episodes, start=1):
-            try:
-                writer.add(episode)
-            except OneStrideError as error:
-                # What is wrong with the disk names the store already.
-                if str(error).startswith(str(path)):
-                    raise
-                raise OneStrideError(f"{source}: episode {number - 1}: {error}") from error
-            progress(number, opened.count)
+    done = 0
+    with ahead(portions(opened.episodes, AHEAD_BYTES)) as read:
+        store = Store.create(path, opened.schema, opened.provenance())
+        with store.writer() as writer:
+            for episode in chain.from_iterable(read):
+                _add(writer, episode, f"{source}: episode {done}")
+                done += 1
+                progress(done, opened.count)
     _count(store, report)
     return store
+
+
+def _add(writer: SegmentWriter, episode: Episode, told: str) -> None:
+    try:
+        writer.add(episode)
+    except OneStrideError as error:
+        # What is wrong with the disk names the store already.
+        if str(error).startswith(str(writer.store.path)):
+            raise
+        raise OneStrideError(f"{told}: {error}") from error
 
 
 def _export(store: Store, path: Path, report: Report, options: Options, progress: Progress) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def read(path: Path, report: Report, options: Options) -> Source:
         schema = _schema(found, options)
         _report(root, found, schema, options, report)
         about = {key: value for key, value in dict(root.attrs).items() if key != NAME and is_plain(value)}
-    return Source(schema, _provenance(found, schema, about), len(ends), _episodes(found, schema))
+    return Source(schema, partial(_provenance, found, schema, about), len(ends), _episodes(found, schema))
 
 
 def _ends(root: Any) -> NDArray[np.int64]:

@@ -17,6 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
+from onestride.datasets.ahead import ahead, portions
 from onestride.datasets.converters import Options, Progress, Report
 from onestride.datasets.converters.lerobot_features import CLOCK, columns_for, is_image
 from onestride.datasets.converters.lerobot_files import (
@@ -44,7 +45,7 @@ from onestride.datasets.converters.lerobot_statistics import (
     together,
 )
 from onestride.datasets.converters.passport import issue, pack_attributes
-from onestride.datasets.converters.streaming import episodes, on_base_clock, portions, report_streams, wanted
+from onestride.datasets.converters.streaming import episodes, on_base_clock, report_streams, wanted
 from onestride.datasets.schema import BASE, Array, Episode, Feature
 from onestride.datasets.store import Store
 from onestride.hardware.errors import OneStrideError
@@ -97,7 +98,8 @@ def write(store: Store, path: Path, report: Report, options: Options, progress: 
         for camera in cameras.values():
             stack.callback(camera.close)
         features = [one.feature for one in columns]
-        for group in portions(episodes(store, [one.name for one in features]), GROUP_BYTES):
+        walk = portions(episodes(store, [one.name for one in features]), GROUP_BYTES)
+        for group in stack.enter_context(ahead(walk)):
             _write_group(group, columns, data, cameras, fps, done, store)
             progress(len(done.rows), store.num_episodes)
     _write_meta(store, path, columns, fps, done)

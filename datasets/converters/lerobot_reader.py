@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,7 @@ def read(path: Path, report: Report, options: Options) -> Source:
         opened = _Opened(meta, rows, plan_columns(meta, rows, options, report))
         schema = _schema(opened, options)
         _report(opened, report)
-    return Source(schema, _provenance(opened, schema), len(rows.lengths), _episodes(opened, report))
+    return Source(schema, partial(_provenance, opened, schema), len(rows.lengths), _episodes(opened, report))
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -62,7 +63,11 @@ def read(path: Path, report: Report, options: Options) -> Source:
     schema = _schema(passport, options)
     report.kept += [f"{wire.topic}: {name}" for name, wire in wires(schema).items()]
     report.kept.append("times, attributes and final values: as they were")
-    provenance = Provenance.now(
+    return Source(schema, partial(_provenance, path, passport, schema), count, _episodes(path, schema))
+
+
+def _provenance(path: Path, passport: Passport, schema: Schema) -> Provenance:
+    return Provenance.now(
         "convert mcap",
         command_version=VERSION,
         packages=("mcap", "rosbags"),
@@ -70,7 +75,6 @@ def read(path: Path, report: Report, options: Options) -> Source:
         environment=schema.environment,
         **origin(passport),
     )
-    return Source(schema, provenance, count, _episodes(path, schema))
 
 
 @contextmanager

@@ -8,11 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
-from onestride.datasets.converters import Options, Progress, Report
+from onestride.datasets.ahead import ahead, portions
+from onestride.datasets.converters import AHEAD_BYTES, Options, Progress, Report
 from onestride.datasets.converters.mcap_chunks import ChunkWriter
 from onestride.datasets.converters.mcap_messages import (
     EPISODE_TOPIC,
@@ -62,16 +64,17 @@ def write(store: Store, path: Path, report: Report, options: Options, progress: 
         writer.add_metadata(NAME, {"passport": note, "sha256": hashlib.sha256(note.encode()).hexdigest()})
         layouts = _layouts(schema, travelling, writer)
         ended = 0
-        for number, episode in enumerate(episodes(store, list(travelling))):
-            begins, ends = _extent(episode)
-            in_order = begins >= 0 if number == 0 else begins > ended
-            shift = 0 if in_order else ended + PAUSE - begins
-            moved += shift != 0
-            ended = ends + shift
-            if not ended < _LATEST:
-                raise OneStrideError(f"episode {number}: expected times before 2038, got {ended} ns")
-            _write_episode(number, episode, shift, travelling, layouts, writer)
-            progress(number + 1, store.num_episodes)
+        with ahead(portions(episodes(store, list(travelling)), AHEAD_BYTES)) as read:
+            for number, episode in enumerate(chain.from_iterable(read)):
+                begins, ends = _extent(episode)
+                in_order = begins >= 0 if number == 0 else begins > ended
+                shift = 0 if in_order else ended + PAUSE - begins
+                moved += shift != 0
+                ended = ends + shift
+                if not ended < _LATEST:
+                    raise OneStrideError(f"episode {number}: expected times before 2038, got {ended} ns")
+                _write_episode(number, episode, shift, travelling, layouts, writer)
+                progress(number + 1, store.num_episodes)
         writer.finish()
     _report(store, travelling, moved, report)
 

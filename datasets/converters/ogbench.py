@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,8 @@ def read(path: Path, report: Report, options: Options) -> Source:
     schema = _schema(files[0], relabel.environment if relabel else environment, relabel is not None, options)
     _report(files, schema, relabel is not None, report)
     count = sum(int((file.lengths > 1).sum()) for file in files)
-    return Source(schema, _provenance(files, schema, relabel is not None), count, _episodes(files, schema, relabel))
+    provenance = partial(_provenance, files, schema, relabel is not None)
+    return Source(schema, provenance, count, _episodes(files, schema, relabel))
 
 
 def _parts(path: Path, report: Report) -> list[tuple[Path, str]]:

@@ -2,14 +2,14 @@
 
 The observation features become the columns of `observations`. Episodes whose attribute `split` names a validation
 part go to `-val.npz`. Arrays are written one after the other, each from a walk of its own through the store, so that
-one block of episodes is in memory at a time; they are not compressed, which float data would hardly repay.
+two blocks of episodes are in memory at a time; they are not compressed, which float data would hardly repay.
 """
 
 from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from itertools import compress
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
+from onestride.datasets.ahead import ahead
 from onestride.datasets.converters import Options, Progress, Report
 from onestride.datasets.converters.npz_rows import write_note, write_rows
 from onestride.datasets.converters.ogbench_rows import clock_rows, end_rows, feature_rows
@@ -68,6 +69,7 @@ def write(store: Store, path: Path, report: Report, options: Options, progress: 
         OSError: the disk refuses.
     """
     plan = _plan(store, wanted(store.schema, options.leave_out, report), report)
+    store.verify_once()
     _walk(store, plan, report)
     parts = _parts(store, plan, path, report)
     keys = [*plan.arrays, TERMINALS, *([CLOCK] if plan.own_clock else [])]
@@ -195,10 +197,13 @@ def _write_array(archive: zipfile.ZipFile, key: str, store: Store, plan: _Plan, 
     count = sum(plan.rows(number, store.episodes[number].length) for number in numbers)
     chosen = np.zeros(store.num_episodes, bool)
     chosen[numbers] = True
-    write_rows(archive, key, (count, *shape), dtype, _blocks(key, dtype, store, plan, chosen))
+    with ahead(_blocks(key, dtype, store, plan, chosen)) as rows:
+        write_rows(archive, key, (count, *shape), dtype, rows)
 
 
-def _blocks(key: str, dtype: np.dtype[Any], store: Store, plan: _Plan, chosen: NDArray[np.bool_]) -> Iterator[Array]:
+def _blocks(
+    key: str, dtype: np.dtype[Any], store: Store, plan: _Plan, chosen: NDArray[np.bool_]
+) -> Generator[Array, None, None]:
     """An array's rows of the chosen episodes, as many at a time as are read at once."""
     number, all_ended = 0, np.array(plan.ended)
     for block in blocks(store.pieces, plan.arrays.get(key, [])):

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def read(path: Path, report: Report, options: Options) -> Source:
         report.left_out += [f"{name}: not a part this reader knows" for name in file if name not in ("data", "mask")]
         schema = _schema(opened)
         _report(data, opened, report)
-    return Source(schema, _provenance(opened), len(found.demos), _episodes(opened, schema, report))
+    return Source(schema, partial(_provenance, opened), len(found.demos), _episodes(opened, schema, report))
 
 
 @contextmanager

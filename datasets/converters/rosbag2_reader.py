@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -43,7 +44,7 @@ def read(path: Path, report: Report, options: Options) -> Source:
         spans = survey_episodes(bag, mapping, report)
         schema = _schema(bag, mapping, wanted, report, options)
     _report(bag, mapping, report)
-    provenance = _provenance(bag, mapping, options.mapping, schema)
+    provenance = partial(_provenance, bag, mapping, options.mapping, schema)
     return Source(schema, provenance, len(spans), episodes(bag, mapping, wanted, spans, report))
 
 

@@ -121,8 +121,10 @@ def _of_rosbags(path: Path, topics: Collection[str]) -> Iterator[Block]:
 
 
 def _of_sqlite(path: Path, topics: Collection[str]) -> Iterator[Block]:
-    # Immutable: no journal is looked for, and nothing is written beside a recording.
-    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as base:
+    # Immutable: no journal is looked for, and nothing is written beside a recording. One thread reads, but the garbage
+    # collector may close in any.
+    uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+    with closing(sqlite3.connect(uri, uri=True, check_same_thread=False)) as base:
         names = {number: name for number, name in base.execute("SELECT id, name FROM topics") if name in topics}
         places = ",".join("?" * len(names))
         query = f"SELECT topic_id, timestamp, data FROM messages WHERE topic_id IN ({places}) ORDER BY timestamp, id"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,20 +52,6 @@ def episodes(
     after = data if finals is None else [one for one in schema.features if one.name in finals]
     for block in blocks(store.pieces, data):
         yield from read_block(block, data, after, schema.streams)
-
-
-def portions(episodes: Iterable[Episode], most: int) -> Iterator[list[Episode]]:
-    """Neighbouring episodes together, as many as fit into `most` bytes, one at least."""
-    held: list[Episode] = []
-    size = 0
-    for episode in episodes:
-        if held and size + episode.nbytes > most:
-            yield held
-            held, size = [], 0
-        held.append(episode)
-        size += episode.nbytes
-    if held:
-        yield held
 
 
 def blocks(pieces: Sequence[Piece], features: Sequence[Feature], most: int = BLOCK_BYTES) -> Iterator[list[Piece]]:

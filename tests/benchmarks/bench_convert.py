@@ -6,6 +6,10 @@ which library, and so does `raw` in the JSON. Both flush to the disk, as a conve
 Rates are of the arrays' bytes; each figure is the median of a few runs, copies and conversions taking turns.
 What the run before has made is removed before the clock starts, so that nothing is overwritten.
 
+Where the raw copy's format and the converter's have little in common there is also a `floor`, which is what every
+converter of that format has to do: the format's own library reads or writes the same content, without a look at it, and
+zarr the other side as in the raw copy. The share that the floor reaches is the most that could be had.
+
     python tests/benchmarks/bench_convert.py --steps 200000
 """
 
@@ -24,7 +28,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from convert_formats import FORMATS, load_zarr, save_zarr
+from convert_floors import FLOORS, Floor
+from convert_formats import FORMATS, Format, load_zarr, save_zarr
 
 from onestride.datasets.converters import convert
 from onestride.hardware.durable import sync_tree
@@ -75,6 +80,8 @@ def measure(kind: str, folder: Path, steps: int, repeats: int) -> list[dict[str,
             "raw export": (back, lambda: flushed(back, lambda: about.save(back, load_zarr(raw)))),
             "export": (out, lambda: convert(store, out, to=about.target)),
         }
+    if kind in FLOORS:
+        actions |= floors(about, FLOORS[kind], folder, source, store, raw)
     seconds, processor = medians(actions, repeats)
     for path in folder.iterdir():
         remove(path)
@@ -91,10 +98,40 @@ def measure(kind: str, folder: Path, steps: int, repeats: int) -> list[dict[str,
             "share": round(seconds[f"raw {direction}"] / seconds[direction], 3),
             "share_of_processor_time": round(processor[f"raw {direction}"] / processor[direction], 3),
             "load_before": round(load_before, 1),
+            **floor_of(kind, direction, seconds),
         }
         for direction in ("import", "export")
         if direction in actions
     ]
+
+
+def floors(about: Format, floor: Floor, folder: Path, source: Path, store: Path, raw: Path) -> dict[str, Action]:
+    """What any import has to do, and any export."""
+    least = folder / "least"
+
+    def bring() -> None:
+        floor.load(source)
+        save_zarr(least, arrays)
+
+    arrays = about.load(source)
+    actions: dict[str, Action] = {"floor import": (least, lambda: flushed(least, bring))}
+    if about.target is not None:
+        convert(source, store, options=about.options(source))
+        convert(store, folder / f"made{about.suffix}", to=about.target)
+        save_zarr(raw, arrays)
+        write = floor.save(folder / f"made{about.suffix}", folder / f"least{about.suffix}")
+        if write is not None:
+            target, save = folder / f"least{about.suffix}", write
+            actions["floor export"] = (target, lambda: flushed(target, lambda: (load_zarr(raw), save())))
+    return actions
+
+
+def floor_of(kind: str, direction: str, seconds: dict[str, float]) -> dict[str, Any]:
+    """What the raw copy's time is of the floor's."""
+    if f"floor {direction}" not in seconds:
+        return {}
+    share = seconds[f"raw {direction}"] / seconds[f"floor {direction}"]
+    return {"floor": FLOORS[kind].told, "share_of_the_floor": round(share, 3)}
 
 
 def medians(actions: dict[str, Action], repeats: int) -> tuple[dict[str, float], dict[str, float]]:
@@ -115,7 +152,7 @@ def timed(action: Callable[[], object]) -> tuple[float, float]:
     return time.perf_counter() - began, time.process_time() - used
 
 
-def flushed(target: Path, copy: Callable[[], None]) -> None:
+def flushed(target: Path, copy: Callable[[], object]) -> None:
     """A raw copy, flushed to the disk."""
     copy()
     sync_tree(target)

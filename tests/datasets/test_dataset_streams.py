@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -182,13 +184,12 @@ def test_one_episode_is_read_without_its_neighbours_segments(two_rates: Store, m
         again.read_episode(0)
 
 
-def test_an_array_on_disk_is_written_block_by_block(
+def test_an_array_on_disk_is_written_chunk_by_chunk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: Store
 ) -> None:
-    """An episode larger than memory: what is held at once is bounded by `BLOCK_BYTES`."""
+    """An episode larger than memory: what is held at once is bounded by `CHUNK_BYTES`."""
     schema = _schema(32, 32, "lossless")
     store = Store.create(tmp_path / "s", schema, Provenance.now("test"))
-    monkeypatch.setattr(segments, "BLOCK_BYTES", 30 * 3072)
     monkeypatch.setattr(segments, "CHUNK_BYTES", 10 * 3072)
     episode = _episode(schema, 20, 1, frames=95)
     on_disk = np.memmap(tmp_path / "frames", np.uint8, "w+", shape=(95, 32, 32, 3))
@@ -198,7 +199,7 @@ def test_an_array_on_disk_is_written_block_by_block(
     block = segments._block
     monkeypatch.setattr(segments, "_block", lambda *arguments: (made := block(*arguments), held.append(made.nbytes))[0])
     store.append([episode])
-    assert max(held) <= 30 * 3072
+    assert max(held) <= 10 * 3072
     np.testing.assert_array_equal(Store.open(store.path).read("image"), on_disk)
 
 
@@ -290,11 +291,13 @@ def test_a_stream_without_rows_is_empty_not_missing(tmp_path: Path) -> None:
 def test_a_store_from_before_checksums_of_episodes_is_still_read(
     store: Store, make_episode: MakeEpisode, same_episode: Same, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = segments._write
-    monkeypatch.setattr(
-        segments, "_write", lambda group, name, *rest: [] if name == "meta/checksums" else write(group, name, *rest)
-    )
-    monkeypatch.setattr(segments.checksums.Table, "array", property(lambda _: np.zeros((0, 0))))
+    write = segments.write_segment
+
+    def old(path: Path, *rest: Any) -> None:
+        write(path, *rest)
+        shutil.rmtree(path / "meta" / "checksums")
+
+    monkeypatch.setattr("onestride.datasets.store.write_segment", old)
     identity = store.append([make_episode(1), make_episode(2)])
     assert not (store.path / "segments" / identity / "meta" / "checksums").exists()
     manifest = store._manifest

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from onestride.datasets.converters.streaming import (
     blocks,
@@ -16,22 +14,11 @@ from onestride.datasets.converters.streaming import (
     has_own_clock,
     is_derived_mask,
     measured_clock,
-    portions,
 )
 from onestride.datasets.editing import split
 from onestride.datasets.provenance import Provenance
 from onestride.datasets.schema import BASE, Episode, Feature, Schema, synthetic_clock
 from onestride.datasets.store import Store
-
-
-@given(st.lists(st.integers(1, 9)), st.integers(1, 20))
-def test_portions_are_as_large_as_they_may_be(lengths: list[int], most: int) -> None:
-    given_ = [Episode({"x": np.full(length, number, np.uint8)}, {}) for number, length in enumerate(lengths)]
-    found = list(portions(given_, most))
-    assert [id(one) for portion in found for one in portion] == [id(one) for one in given_]
-    sizes = [sum(one.nbytes for one in portion) for portion in found]
-    assert all(size <= most or len(portion) == 1 for size, portion in zip(sizes, found, strict=True))
-    assert all(size + after[0].nbytes > most for size, after in zip(sizes, found[1:], strict=False))
 
 
 def _store(path: Path, rate: float | None, change: Callable[[int, Episode], None]) -> Store:

@@ -174,10 +174,11 @@ def test_streaming_stays_within_its_buffer(wide: Store) -> None:
             assert seen == wide.num_steps
         for _ in range(20):
             windows.sample(256)
+        windows.close()
 
     peak = _peak(work)
     assert wide.num_steps * 1024 > 11 * buffer
-    assert peak < buffer + buffer // 8 + CHUNKS, f"{peak / 2**20:.1f} MB"
+    assert peak < 2 * buffer + buffer // 8 + CHUNKS, f"{peak / 2**20:.1f} MB"
 
 
 def test_streaming_reads_every_block_once_for_an_epoch(wide: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,6 +195,7 @@ def test_streaming_reads_every_block_once_for_an_epoch(wide: Store, monkeypatch:
     monkeypatch.setattr(columns.ColumnReader, "fill", counted)
     for _ in windows.epoch(256):
         pass
+    windows.close()
     assert wide.num_steps < rows < 1.15 * wide.num_steps
 
 
