@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from onestride.hardware.description import RobotDescription, SafeStop
 from onestride.hardware.model import Model, Positive
+from onestride.hardware.safety.certificates import CertificateTerms
 from onestride.hardware.safety.chain import FilterTerms
 
 Floats = tuple[float, ...]
@@ -60,6 +61,7 @@ class PolicyTerms(Model):
         config: the agent's settings.
         commit: git commit of the training code; None outside a checkout.
         monitors: further outputs of the graph, to be watched.
+        certificate: of a known system, which candidates have to keep to be ranked; None for none.
         lipschitz: how strongly the policy follows its observation; None where it was not measured.
     """
 
@@ -72,6 +74,7 @@ class PolicyTerms(Model):
     commit: str | None = None
     candidates: int = Field(default=1, ge=1)
     monitors: tuple[MonitorTerms, ...] = ()
+    certificate: CertificateTerms | None = None
     lipschitz: LipschitzTerms | None = None
 
 

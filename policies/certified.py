@@ -1,7 +1,7 @@
 """Candidates that keep a certificate: what a generative policy draws is judged before it is ranked.
 
-The certificate is learnt (a Lyapunov or constraint critic): that a candidate keeps it is a statement of that network,
-not a proof.
+The one here is learnt (a Lyapunov or constraint critic): that a candidate keeps it is a statement of that network, not
+a proof. :mod:`onestride.policies.modelled` holds the other kind, a claim about a known model.
 """
 
 from __future__ import annotations
@@ -21,10 +21,13 @@ class CandidateCertificate(nn.Module):
     """``L(s, a) <= limit`` for every member of an ensemble, on the first actions of a chunk.
 
     Attributes:
+        words: What is kept, for people.
         critic: Values (s, first actions).
         limit: Of its values.
         steps: Actions of the chunk that it looks at.
     """
+
+    words = "the learnt certificate"
 
     def __init__(self, critic: CriticEnsemble, limit: float, steps: int) -> None:
         """Join the three.

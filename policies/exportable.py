@@ -81,8 +81,8 @@ def _fared(policy: nn.Module) -> tuple[Monitor, ...]:
     """How a policy's candidates fare, if a certificate judges them; the second trips where none keeps it."""
     if not isinstance(policy, BestOfN) or policy.certificate is None:
         return ()
-    count = policy.candidates
+    count, kept = policy.candidates, policy.certificate.words
     return (
-        Monitor(COUNT, f"how many of {count} candidates keep the learnt certificate", float(count)),
-        Monitor(LEAST, "least violation of the learnt certificate among the candidates; the chosen one's above 0", 0.0),
+        Monitor(COUNT, f"how many of {count} candidates keep {kept}", float(count)),
+        Monitor(LEAST, f"least violation of {kept} among the candidates; the chosen one's above 0", 0.0),
     )

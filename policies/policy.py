@@ -84,8 +84,12 @@ class ChunkPolicy(nn.Module, Generic[F]):
         return self.flow.sample(s, noise, nfe).clamp(-1.0, 1.0)
 
     def to_dataset(self, chunks: torch.Tensor) -> torch.Tensor:
-        """From normalised chunks (..., h, Da) to dataset units, inside [low, high]."""
-        return self.action.inverse(chunks).clamp(self.low, self.high)
+        """From normalised chunks (..., h, Da) to dataset units, inside [low, high].
+
+        Clipped while the box is [-1, 1] for every dimension, which is one step of an exported graph instead of two;
+        rounding keeps the order of numbers, so that no corner is passed afterwards.
+        """
+        return self.action.inverse(chunks.clamp(-1.0, 1.0))
 
     def act(self, observation: torch.Tensor, noise: torch.Tensor, nfe: int = 1) -> torch.Tensor:
         """Sample action chunks.

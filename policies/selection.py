@@ -10,6 +10,7 @@ from torch import nn
 
 from onestride.policies.certified import CandidateCertificate, Judged, judge, near_judged
 from onestride.policies.critic import CriticEnsemble
+from onestride.policies.modelled import ModelCertificate
 from onestride.policies.policy import ChunkFlow, ChunkPolicy
 
 
@@ -54,7 +55,7 @@ class BestOfN(nn.Module):
         policy: ChunkPolicy[ChunkFlow],
         critic: CriticEnsemble,
         candidates: int,
-        certificate: CandidateCertificate | None = None,
+        certificate: CandidateCertificate | ModelCertificate | None = None,
     ) -> None:
         """Join them.
 

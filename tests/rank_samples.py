@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import torch
 
-from onestride.training.ranks import together
+from onestride.hardware.errors import OneStrideError
+from onestride.training.ranks import shared_mean, together
 
 
 def data() -> tuple[torch.Tensor, torch.Tensor]:
@@ -32,13 +34,41 @@ def make_model() -> torch.nn.Linear:
 
 
 def take_share(rank: int, meeting: Path, count: int) -> None:
-    """Train on every `count`-th row with the others."""
+    """Train on every `count`-th row with the others, then add these rows to a mean."""
     x, y = data()
     with together(rank, count, meeting, torch.device("cpu"), 60.0):
         step(make_model(), x[rank::count], y[rank::count])
+        shared_mean(x[rank::count].mean(0))
 
 
 def end_early(rank: int, meeting: Path, count: int) -> None:
     """Meet the others, and leave."""
     with together(rank, count, meeting, torch.device("cpu"), 60.0):
         pass
+
+
+def run_out(rank: int, meeting: Path, count: int) -> None:
+    """Meet the others, and fail at something of this rank's own."""
+    with together(rank, count, meeting, torch.device("cpu"), 60.0):
+        raise RuntimeError("no memory left")
+
+
+def hang(rank: int, meeting: Path, count: int) -> None:
+    """Meet the others, and do nothing."""
+    with together(rank, count, meeting, torch.device("cpu"), 60.0):
+        time.sleep(3600)
+
+
+def obey(rank: int, meeting: Path, count: int, timeout: float) -> None:
+    """Wait for an order, then train on this rank's rows."""
+    x, y = data()
+    step(make_model(), x, y)  # the first one loads a part of torch, which takes its time
+    with together(rank, count, meeting, torch.device("cpu"), timeout) as ranks:
+        ranks.order()
+        step(make_model(), x[rank::count], y[rank::count])
+
+
+def refuse(rank: int, meeting: Path) -> None:
+    """Find something that a user can mend, before the others are met."""
+    del rank, meeting
+    raise OneStrideError("expected data, got none")

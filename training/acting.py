@@ -12,6 +12,7 @@ from torch import nn
 from onestride.deploy.contract import Contract, parse_contract
 from onestride.hardware.errors import OneStrideError, unknown
 from onestride.hardware.state import Array
+from onestride.policies.policy import ChunkFlow, ChunkPolicy
 from onestride.policies.selection import BestOfN
 from onestride.training.checkpoint import Run
 
@@ -71,13 +72,18 @@ def policy_of(run: Run, nfe: int | None = None, candidates: int | None = None) -
     contract = parse_contract(run.contract, str(run.path / "contract.json"))
     module = run.agent.as_exportable(contract.policy.nfe)
     if candidates is not None and candidates != contract.policy.candidates:
-        module.policy = _ranked(module.policy, candidates)
+        module.policy = ranked(module.policy, candidates)
         terms = contract.policy.model_copy(update={"candidates": candidates})
         contract = Contract.model_validate(contract.model_dump() | {"policy": terms.model_dump()})
     return TorchPolicy(contract, module, nfe)
 
 
-def _ranked(policy: nn.Module | torch.Tensor, candidates: int) -> nn.Module:
+def ranked(policy: nn.Module | torch.Tensor, candidates: int) -> ChunkPolicy[ChunkFlow] | BestOfN:
+    """A policy that draws and ranks another number of candidates; 1 = what it draws, unranked.
+
+    Raises:
+        OneStrideError: It ranks nothing, or the number is below 1.
+    """
     if not isinstance(policy, BestOfN):
         raise OneStrideError(f"candidates: expected 1 for a policy that ranks nothing, got {candidates}")
     if candidates < 1:

@@ -160,7 +160,7 @@ def _episode(environment: Demonstrable, rows: dict[str, list[Any]], last: Any, s
     arrays = {name: np.asarray(values, dtypes[name]) for name, values in rows.items()}
     return Episode(
         data=arrays,
-        timestamps={"base": synthetic_clock(len(arrays["action"]), environment.interface.policy_rate)},
+        timestamps={"base": synthetic_clock(len(arrays["action"]), environment.policy_rate)},
         final={"observation": np.asarray(last, np.float32)},
         attributes={"seed": seed, "success": solved, "task": environment.name},
     )
@@ -168,15 +168,16 @@ def _episode(environment: Demonstrable, rows: dict[str, list[Any]], last: Any, s
 
 def _features(environment: Demonstrable) -> tuple[Feature, ...]:
     known, model = environment.interface, environment.physics[0]
-    actions = {"shape": (len(known.action_names),), "dtype": "float32", "names": known.action_names}
+    names = known.action_names if known else ()
+    actions = {"shape": (environment.action_dim,), "dtype": "float32", "names": names}
     return (
         Feature(
             name="observation",
             role="observation",
-            shape=(len(known.observation_names),),
+            shape=(environment.observation_dim,),
             dtype="float32",
-            names=known.observation_names,
-            units=known.observation_units,
+            names=known.observation_names if known else (),
+            units=known.observation_units if known else (),
         ),
         Feature(name="action", role="action", **actions),
         Feature(name="action_executed", role="info", **actions),
@@ -209,11 +210,11 @@ def _open(collection: Collection, environment: Demonstrable, path: Path) -> Stor
     environment.reset(collection.seed)
     schema = Schema(
         features=_features(environment),
-        control_rate=environment.interface.policy_rate,
+        control_rate=environment.policy_rate,
         label="action",
         label_source="oracle",
         environment=environment.name,
-        robot=environment.interface.robot,
+        robot=environment.interface.robot if environment.interface else None,
     )
     provenance = Provenance.now(
         COMMAND,

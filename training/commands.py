@@ -154,6 +154,11 @@ class Export:
     watch: bool = False
     """Learn a Lyapunov function on the run's successful episodes and export it beside the policy, as the monitor
     `lyapunov` of the safety filter `decrease`. Not proved."""
+    candidates: int | None = None
+    """Chunks drawn and ranked by the run's critic, instead of its own number; 1 = unranked."""
+    certificate: Path | None = None
+    """File of `onestride certificate` for the system that the policy acts on: only candidates that keep its claim are
+    ranked, and the file's monitors tell where none does."""
     json: bool = False
     """Print JSON and nothing else on the standard output."""
 
@@ -164,7 +169,14 @@ class Export:
 
         if self.watch:
             self._watch()
-        export_run(self.run, self.output, self.data, watch=self.watch)
+        export_run(
+            self.run,
+            self.output,
+            self.data,
+            watch=self.watch,
+            candidates=self.candidates,
+            certificate=self.certificate,
+        )
         contract, digest = load_contract(self.output)
         assert contract.export is not None
         summary = {
@@ -179,6 +191,8 @@ class Export:
         if (slope := contract.policy.lipschitz) is not None:
             text = f"{slope.seen:.3g} seen at {slope.samples} observations, at most {slope.bound:.3g}"
             summary["lipschitz"] = slope.model_dump() if self.json else text
+        if (kept := contract.policy.certificate) is not None:
+            summary["certificate"] = f"{kept.claim} of {kept.system}, for {contract.policy.candidates} candidates"
         if contract.policy.monitors:
             summary["monitors"] = [f"{monitor.name}: {monitor.meaning}" for monitor in contract.policy.monitors]
         say(summary, "exported", self.json)

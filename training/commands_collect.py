@@ -30,7 +30,7 @@ class Collect:
     env: str = "ogbench/cube-single-singletask-task2-v0"
     """Environment id."""
     oracle: str | None = None
-    """The environment's scripted expert; default `markov`, at play `plan`, for walking `trot`."""
+    """The environment's scripted expert; default `markov`, at play `plan`; when walking `trot`, at the wall `push`."""
     episodes: int = 200
     """Episodes the store shall hold; with `--teleop`, to record now."""
     noise: float | None = None

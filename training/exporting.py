@@ -23,12 +23,19 @@ from onestride.policies.watched import Watched
 from onestride.training.certificates.on_data import Measured
 from onestride.training.checkpoint import Run, load_run
 from onestride.training.lipschitz import lipschitz_terms
+from onestride.training.selecting import select, selecting
 from onestride.training.vision import pictures_of
 from onestride.training.watching import NAME, learn_watch, load_watch
 
 
 def export_run(
-    path: str | Path, output: str | Path, data: str | Path | None = None, *, watch: bool = False
+    path: str | Path,
+    output: str | Path,
+    data: str | Path | None = None,
+    *,
+    watch: bool = False,
+    candidates: int | None = None,
+    certificate: str | Path | None = None,
 ) -> Contract:
     """Export the newest checkpoint of a run.
 
@@ -37,12 +44,15 @@ def export_run(
         output: policy file to write.
         data: the store it learnt from, if it has moved.
         watch: put the run's learnt Lyapunov function beside it, see `watch_run`.
+        candidates: chunks drawn and ranked, instead of the run's number.
+        certificate: file of `onestride certificate` that a candidate has to keep to be ranked.
 
     Raises:
-        OneStrideError: no run or no intact checkpoint there, or the export differs from torch.
+        OneStrideError: no run or no intact checkpoint there, a certificate that does not fit the policy, or the export
+            differs from torch.
     """
     run = load_run(path)
-    draft = parse_contract(run.contract, str(run.path / "contract.json"))
+    draft = select(parse_contract(run.contract, str(run.path / "contract.json")), candidates, certificate)
     module = _exportable(run, draft, watch=watch)
     observations, images = _observed(run, draft, data)
     measured = {"monitors": _monitors(module), "lipschitz": lipschitz_terms(_policy(module), draft, observations)}
@@ -92,8 +102,11 @@ def fresh_parity(policy: str | Path, path: str | Path) -> Finding:
 
 
 def _exportable(run: Run, contract: Contract, *, watch: bool) -> nn.Module:
-    """The acting policy as a function of the contract's inputs, with its learnt function beside it if it is watched."""
-    module = run.agent.as_exportable(contract.policy.nfe)
+    """The acting policy as a function of the contract's inputs, choosing as the contract says.
+
+    With its learnt function beside it if it is watched.
+    """
+    module = selecting(run.agent.as_exportable(contract.policy.nfe), contract)
     pictures = pictures_of(run.config.vision)
     if watch:
         return Watched(module, *load_watch(run.path))

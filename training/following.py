@@ -28,6 +28,8 @@ def follow(rank: int, meeting: Path, options: TrainOptions, start: str) -> None:
         signal.signal(number, signal.SIG_IGN)  # rank 0 decides what they mean
     torch.set_num_threads(options.threads)
     device = options.torch_device(rank)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # else something of every rank would lie on the first one
     material = Material(options, rank)
     request = replace(material.request(start), seed=options.seed + rank * _SEED_STEP)
     agent = build_agent(request, *material.normalisers(), device)

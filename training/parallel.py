@@ -61,12 +61,12 @@ def _spread(prepare: Callable[[], Work[Result]], seeds: Iterable[int], jobs: int
 def _begin(prepare: Callable[[], Work[Any]]) -> None:
     global _work
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the caller decides
-    threading.Thread(target=_die_with_the_caller, daemon=True).start()
+    threading.Thread(target=die_with_the_caller, daemon=True).start()
     _work = prepare()
 
 
-def _die_with_the_caller() -> None:
-    """A caller that is killed cannot shut its pool down: without this its workers would wait for ever."""
+def die_with_the_caller() -> None:
+    """In a thread of a child: end it with its parent, which where it is killed cannot end its children itself."""
     caller = multiprocessing.parent_process()
     if caller is not None:
         caller.join()

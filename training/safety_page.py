@@ -16,7 +16,7 @@ What is in none of the lines below is not claimed.</p>"""
 KINEMATIC = """<p class="note">Attacks through the shipped chain, tick by tick, on the kinematic model: drives follow
 their commands as a first-order lag and touch nothing. What was sent is judged by its own differences and distances,
 apart from the filters, against the strictest limits of robot and contract. A refusal leads to the declared safe stop,
-and the robot is then activated again.</p>"""
+and the robot is then activated again. Legs are attacked on their plant instead, where they fall as they like.</p>"""
 
 
 def build_page(report: SafetyReport) -> str:

@@ -266,13 +266,10 @@ class _Session:
         count = self.options.processes
         if count == 1 or self.finished:
             return
-        if own := getattr(self.agent, "follows_own_batch", ""):
-            raise OneStrideError(
-                f"processes: expected 1 for {self.request.agent}, whose {own} is not shared, got {count}"
-            )
         start = self.start.fingerprint if self.start else ""
-        meeting = stack.enter_context(followers(follow, count, self.options, start))
-        self.ranks = stack.enter_context(together(0, count, meeting, self.device, self.options.worker_timeout))
+        timeout = self.options.worker_timeout
+        meeting = stack.enter_context(followers(follow, count, timeout, self.options, start))
+        self.ranks = stack.enter_context(together(0, count, meeting, self.device, timeout))
         self.ranks.tell(hand_over(self.agent, self.batches, self.resumed.tensors if self.resumed else {}))
 
     def _evaluate(self, log: MetricsLog, last: int) -> None:

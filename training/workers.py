@@ -9,7 +9,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import socket
+import struct
 from collections.abc import Callable
+from contextlib import closing
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -33,7 +36,7 @@ class Worker:
     Args:
         name: For messages, ``environment 3``.
         create: Makes the handler of requests, in the child; a picklable callable.
-        timeout: Longest wait for an answer [s].
+        timeout: Longest wait for an answer, and for the worker to take more of a request [s].
 
     Attributes:
         restarts: How often it was started again.
@@ -57,6 +60,8 @@ class Worker:
         """
         try:
             self._connection.send(request)
+        except BlockingIOError:
+            raise self._died(f"took no request in {self._timeout:g} s") from None
         except OSError:
             raise self._died("ended") from None
 
@@ -75,6 +80,8 @@ class Worker:
             if not self._connection.poll(self._timeout):
                 raise self._died(f"gave no answer in {self._timeout:g} s")
             kind, answer = self._connection.recv()
+        except BlockingIOError:
+            raise self._died(f"stopped in its answer for {self._timeout:g} s") from None
         except (EOFError, OSError):
             raise self._died("ended") from None
         if kind == "refused":
@@ -108,6 +115,7 @@ class Worker:
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
+        _limit_waits(self._connection, self._timeout)
         self._process = context.Process(target=_serve, args=(theirs, self._create), name=self.name, daemon=True)
         before = {name: os.environ.get(name) for name in THREADS}
         os.environ.update(dict.fromkeys(THREADS, "1"))  # read by the child's libraries when they are loaded
@@ -129,6 +137,19 @@ class Worker:
         self._process.join(0.2)
         code = self._process.exitcode
         return WorkerError(f"worker {self.name} {how}" + ("" if code is None else f" (exit code {code})"))
+
+
+def _limit_waits(connection: Connection, timeout: float) -> None:
+    """Let reads and writes on a pipe's end fail where nothing moves for so long [s].
+
+    A request larger than the pipe's buffer, such as a policy's weights, would otherwise wait for ever for a worker that
+    does not read. Both ends of such a pipe are sockets, and sockets have time limits of their own.
+    """
+    with closing(socket.socket(fileno=os.dup(connection.fileno()))) as pipe:
+        seconds = int(timeout)
+        limit = struct.pack("ll", seconds, max(int(1e6 * (timeout - seconds)), 0 if seconds else 1))  # 0 = no limit
+        for direction in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+            pipe.setsockopt(socket.SOL_SOCKET, direction, limit)
 
 
 def _serve(connection: Connection, create: Callable[[], Handler]) -> None:

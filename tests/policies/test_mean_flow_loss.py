@@ -100,6 +100,15 @@ def test_fast_products_give_the_same_target() -> None:
         torch.testing.assert_close(average_velocity_target(flow, *arguments), plain, rtol=0, atol=1e-5)
 
 
+def test_on_a_gpu_the_products_are_spelled_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the host's processor is; on tensors without values, of a device that is not it."""
+    monkeypatch.delattr(torch.func, "jvp")
+    flow = network().to("meta")
+    arguments = [x.to("meta") for x in problem(64)]
+    s, a, _, t, r = arguments
+    assert average_velocity_target(flow, a, t, r, s, a).shape == a.shape
+
+
 def test_only_smooth_networks_have_a_tangent() -> None:
     with pytest.raises(TypeError, match="expected GELU between the layers, got ReLU"):
         MLP(2, (8,), 1, activation=nn.ReLU).tangent(torch.zeros(1, 2), torch.zeros(1, 2))

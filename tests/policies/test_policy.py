@@ -59,6 +59,18 @@ def test_acting_is_generating_on_normalised_values() -> None:
         torch.testing.assert_close(mine.to_dataset(chunks), mine.act(observations.flatten(1), noise))
 
 
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 10_000), size=st.floats(0.1, 10.0))
+def test_clipping_before_scaling_is_clipping_to_the_box(seed: int, size: float) -> None:
+    """To the last bit, whatever the box and whichever way round it lies."""
+    g = torch.Generator().manual_seed(seed)
+    scale = torch.exp(3 * torch.randn(D, generator=g)) * torch.randn(D, generator=g).sign()
+    action = Affine(100 * torch.randn(D, generator=g), scale)
+    mine = ChunkPolicy(Affine.identity(S), action, MeanFlow(S, H, D, (4,)))
+    chunks = size * torch.randn(64, H, D, generator=g)
+    assert torch.equal(mine.to_dataset(chunks), action.inverse(chunks).clamp(mine.low, mine.high))
+
+
 def test_the_box_travels_in_the_state() -> None:
     source = policy(0)
     target = ChunkPolicy(Affine.identity(S), Affine.identity(D), MeanFlow(S, H, D, (32, 32)))

@@ -73,7 +73,7 @@ def test_stores_from_before_there_were_learners_go_on():
 
 def test_only_environments_with_an_expert_can_be_collected_in():
     with pytest.raises(OneStrideError, match="expected an environment with a scripted expert"):
-        demonstrable("onestride/wall-push-v0")
+        demonstrable("gymnasium/InvertedPendulum-v5")
 
 
 def test_a_policy_for_something_else_is_refused():

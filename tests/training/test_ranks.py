@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +18,17 @@ import pytest
 import torch
 from line_environment import NAME
 from line_samples import line_store
-from rank_samples import data, end_early, make_model, step, take_share
+from rank_samples import data, end_early, hang, make_model, obey, refuse, run_out, step, take_share
 
 from onestride.datasets.store import Store
 from onestride.hardware.errors import OneStrideError
 from onestride.training import snapshots
+from onestride.training.agents.catalogue import find
 from onestride.training.agents.mvp import MVPConfig
 from onestride.training.checkpoint import RunDirectory
 from onestride.training.experience import load_experience
 from onestride.training.metrics import read_metrics
-from onestride.training.ranks import followers, together
+from onestride.training.ranks import GO_ON, followers, shared_mean, together
 from onestride.training.replay import Replay
 from onestride.training.reporter import Reporter
 from onestride.training.trainer import TrainOptions, train
@@ -62,15 +68,17 @@ def tensors(run: Path) -> dict[str, torch.Tensor]:
 
 
 def test_shares_of_a_batch_make_the_step_of_the_whole() -> None:
-    """Three processes with four rows each = one with all twelve."""
+    """Three processes with four rows each = one with all twelve; so is the mean of what they see."""
     whole, shared = make_model(), make_model()
     x, y = data()
     step(whole, x, y)
     with (
-        followers(take_share, 3, 3) as meeting,
+        followers(take_share, 3, 60.0, 3) as meeting,
         together(0, 3, meeting, torch.device("cpu"), 60.0),
     ):
         step(shared, x[0::3], y[0::3])
+        torch.testing.assert_close(shared_mean(x[0::3].mean(0)), x.mean(0))
+    assert torch.equal(shared_mean(x), x)
     for mine, expected in zip(shared.parameters(), whole.parameters(), strict=True):
         torch.testing.assert_close(mine, expected)
     alone = make_model()
@@ -109,11 +117,18 @@ def test_imitation_and_evaluation_with_two_processes(options: TrainOptions) -> N
     assert len(read_metrics(both.run / "metrics.csv")) == 20
 
 
-def test_a_lost_rank_is_told() -> None:
+@pytest.mark.parametrize(
+    ("ending", "reason"),
+    [
+        (end_early, "(?!.*rank 1)"),
+        pytest.param(run_out, ".*; rank 1: RuntimeError: no memory left", marks=pytest.mark.slow),
+    ],
+)
+def test_a_lost_rank_is_told(ending: Any, reason: str) -> None:
     x, y = data()
     with (
-        pytest.raises(OneStrideError, match="a process that trained along was lost, run it again to resume"),
-        followers(end_early, 2, 2) as meeting,
+        pytest.raises(OneStrideError, match="a process that trained along was lost, run it again to resume" + reason),
+        followers(ending, 2, 60.0, 2) as meeting,
         together(0, 2, meeting, torch.device("cpu"), 20.0),
     ):
         step(make_model(), x, y)
@@ -138,11 +153,100 @@ def test_another_number_of_processes_is_another_run(options: TrainOptions) -> No
         train(options)
 
 
-def test_an_agent_that_follows_its_own_batch_is_refused(options: TrainOptions) -> None:
-    from onestride.training.agents.dsact import DSACTConfig
+@pytest.mark.parametrize(
+    ("name", "settings", "followed"),
+    [
+        ("dsact", {}, "critic/spread"),
+        pytest.param(
+            "sac_lag", {"multiplier": 1.0, "multiplier_lr": 0.01}, "multiplier/multiplier", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            "lac", {"multiplier": 1.0, "multiplier_lr": 0.01}, "multiplier/multiplier", marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_what_follows_a_batch_without_an_optimiser_is_shared(
+    options: TrainOptions, name: str, settings: dict[str, Any], followed: str
+) -> None:
+    """A spread or a multiplier that a rank took from its own share would stop the run at the first checkpoint."""
+    config: Any = find(name).config
+    begun = replace(options, config=config(hidden=(16,), batch_size=16, **settings), steps=5, checkpoint_every=5)
+    train(begun)
+    before = tensors(options.run)[followed]
+    assert not torch.equal(before, torch.full_like(before, settings.get("multiplier", 0.0)))
 
-    config = DSACTConfig(hidden=(16,), batch_size=16)
-    with pytest.raises(
-        OneStrideError, match=r"processes: expected 1 for dsact, whose spread of values is not shared, got 2"
+
+def test_a_rank_that_hangs_ends_the_others_in_time() -> None:
+    """It is waited for as long as was allowed, and killed."""
+    x, y = data()
+    with (
+        pytest.raises(OneStrideError, match="a process that trained along was lost, run it again to resume"),
+        followers(hang, 2, 60.0, 2) as meeting,
+        together(0, 2, meeting, torch.device("cpu"), 2.0),
     ):
-        train(replace(options, config=config))
+        step(make_model(), x, y)
+    assert not [process for process in active_children() if process.name == "rank 1"]
+
+
+LEADER = """
+import time, torch
+from multiprocessing import active_children
+from rank_samples import obey
+from onestride.training.ranks import followers, together
+if __name__ == "__main__":
+    with followers(obey, 2, 60.0, 2, 60.0) as meeting, together(0, 2, meeting, torch.device("cpu"), 60.0):
+        print(active_children()[0].pid, flush=True)
+        time.sleep(3600)
+"""
+
+
+def runs(pid: str) -> bool:
+    """Whether a process is there and no zombie, which its new parent may leave."""
+    with suppress(OSError):
+        return "(zombie)" not in Path(f"/proc/{pid}/status").read_text()
+    return False
+
+
+def test_the_others_end_when_rank_0_is_killed(tmp_path: Path) -> None:
+    """Although they wait for an order: nobody is left behind."""
+    script = tmp_path / "leader.py"
+    script.write_text(LEADER)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=environment) as leader:
+        assert leader.stdout is not None
+        follower = leader.stdout.readline().strip()
+        assert runs(follower)
+        leader.kill()
+    end = time.monotonic() + 30
+    while runs(follower):
+        assert time.monotonic() < end, "the follower outlived its leader"
+        time.sleep(0.05)
+
+
+def test_orders_are_waited_for_beyond_the_time_limit() -> None:
+    """Rank 0 may be evaluating: the others train on afterwards."""
+    x, y = data()
+    whole, shared, limit = make_model(), make_model(), 3.0
+    step(whole, x, y)
+    with (
+        followers(obey, 2, 60.0, 2, limit) as meeting,
+        together(0, 2, meeting, torch.device("cpu"), limit) as ranks,
+    ):
+        time.sleep(limit + 1)
+        ranks.order(GO_ON)
+        step(shared, x[0::2], y[0::2])
+    torch.testing.assert_close(shared.weight, whole.weight)
+
+
+def test_a_rank_says_why_it_ended_before_the_others_were_met() -> None:
+    told = r"rank 1 ended before it began to train \(exit code 1\); rank 1: expected data, got none$"
+    with pytest.raises(OneStrideError, match=told), followers(refuse, 2, 60.0):
+        pytest.fail("expected not to wait for a rank that ended")
+
+
+def test_a_rank_that_is_not_prepared_in_time_is_told() -> None:
+    with (
+        pytest.raises(OneStrideError, match=r"rank 1 was not ready to train in 0.01 s"),
+        followers(hang, 2, 0.01, 2),
+    ):
+        pytest.fail("expected not to wait for a rank that is late")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -144,6 +146,37 @@ def test_a_failure_a_death_and_a_hang_are_told_and_made_good() -> None:
     worker.close()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_a_worker_that_does_not_read_is_given_up_in_time() -> None:
+    """A request larger than the pipe holds, to a process that is stopped: the wait for it to read has an end."""
+    worker = Worker("echo", echo, timeout=60.0)
+    worker.send(0)
+    worker.receive()
+    worker._timeout = 0.3
+    worker.restart(WorkerError("so that the new limit holds"))
+    os.kill(worker.pid, signal.SIGSTOP)
+    with pytest.raises(WorkerError, match=r"worker echo took no request in 0.3 s"):
+        worker.send(bytes(10**7))
+    pid = worker.pid
+    worker.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_a_worker_that_stops_in_its_answer_is_given_up_in_time() -> None:
+    worker = Worker("echo", echo, timeout=60.0)
+    worker.send(0)
+    worker.receive()
+    worker._timeout = 0.5
+    worker.restart(WorkerError("so that the new limit holds"))
+    worker.send(bytes(10**7))
+    while not worker.ready():
+        time.sleep(0.01)
+    os.kill(worker.pid, signal.SIGSTOP)  # in the middle: the pipe holds less than the answer
+    with pytest.raises(WorkerError, match=r"worker echo stopped in its answer for 0.5 s"):
+        worker.receive()
+    worker.close()
 
 
 def test_a_worker_that_dies_over_one_piece_of_work_is_given_up() -> None:

@@ -37,6 +37,7 @@ from onestride.training.agents.soft_actor import SoftActor, SoftConfig
 from onestride.training.agents.soft_critic import Metrics
 from onestride.training.agents.state import AgentState
 from onestride.training.agents.transition import Transition, transition
+from onestride.training.ranks import shared_mean
 
 CRITICS = 2
 EPSILON = 0.1
@@ -103,8 +104,8 @@ class DistributionalCritic(nn.Module):
     @torch.no_grad()
     def track(self, std: torch.Tensor, rate: float) -> None:
         """Move the running means toward those of σ (2, B)."""
-        self.spread.lerp_(std.mean(1, keepdim=True), rate)
-        self.variance.lerp_(std.square().mean(1, keepdim=True), rate)
+        self.spread.lerp_(shared_mean(std.mean(1, keepdim=True)), rate)
+        self.variance.lerp_(shared_mean(std.square().mean(1, keepdim=True)), rate)
 
 
 def _distribution(ensemble: Ensemble, s: torch.Tensor, a: torch.Tensor) -> ValueDistribution:
@@ -160,7 +161,6 @@ class DSACTAgent:
         """Build networks and optimisers; arguments as of :class:`onestride.training.agents.sac.SACAgent`."""
         del steps
         self.config, self.updates = config, 0
-        self.follows_own_batch = "spread of values"
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             actor = Followed(SoftActor(config, observation, action))
@@ -233,8 +233,9 @@ class DSACTAgent:
     def load_state_dict(self, state: AgentState) -> None:
         """Undo :meth:`state_dict`, on any device."""
         unpack(state.tensors, *self._parts(), self.generator)
-        saved = state.tensors["metrics"]  # a file knows no order, and the log sums by position
-        self._actor_metrics = {name: saved[name] for name in sorted(saved)}
+        saved, device = state.tensors["metrics"], self.critic.spread.device
+        # A file knows no order, and the log sums by position; nor a device.
+        self._actor_metrics = {name: saved[name].to(device) for name in sorted(saved)}
         self.updates = state.values["updates"]
 
     def begin_from(self, state: AgentState) -> None:

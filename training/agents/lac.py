@@ -33,6 +33,7 @@ from onestride.training.agents.soft_actor import SoftActor, SoftConfig
 from onestride.training.agents.soft_critic import Metrics
 from onestride.training.agents.state import AgentState
 from onestride.training.agents.transition import Transition, discounted, transition
+from onestride.training.ranks import shared_mean
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class LACAgent:
     ) -> None:
         """Build networks and optimisers; arguments as of :class:`onestride.training.agents.sac.SACAgent`."""
         del steps
-        self.config, self.follows_own_batch = config, "multiplier"
+        self.config = config
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             actor = SoftActor(config, observation, action)
@@ -147,7 +148,7 @@ class LACAgent:
     def multiplier_step(self, change: torch.Tensor, step: Transition) -> Metrics:
         """Projected dual ascent on the mean of ``ΔL`` (B,)."""
         mean, decreasing = mean_change(change, step), mean_change((change <= 0).to(change.dtype), step)
-        self.multiplier.add_(self.config.multiplier_lr * mean).clamp_(0, self.config.max_multiplier)
+        self.multiplier.add_(self.config.multiplier_lr * shared_mean(mean)).clamp_(0, self.config.max_multiplier)
         found = {"multiplier/change": mean, "multiplier/decreasing": decreasing}
         return {**multiplier_metrics(self.multiplier, self.config.max_multiplier), **found}
 

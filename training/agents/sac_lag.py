@@ -25,6 +25,7 @@ from onestride.training.agents.settings import require
 from onestride.training.agents.soft_critic import Metrics
 from onestride.training.agents.state import AgentState
 from onestride.training.agents.transition import Transition
+from onestride.training.ranks import shared_mean
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class SACLagAgent:
     ) -> None:
         """Build networks and optimisers; arguments as of :class:`onestride.training.agents.sac.SACAgent`."""
         del steps
-        self.config, self.follows_own_batch = config, "multiplier"
+        self.config = config
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             core = ConstrainedActorCritic(config, observation, action)
@@ -97,7 +98,8 @@ class SACLagAgent:
 
     def multiplier_step(self, excess: torch.Tensor) -> Metrics:
         """Projected dual ascent on the mean of ``g`` (B,)."""
-        self.multiplier.add_(self.config.multiplier_lr * excess.mean()).clamp_(0, self.config.max_multiplier)
+        mean = shared_mean(excess.mean())
+        self.multiplier.add_(self.config.multiplier_lr * mean).clamp_(0, self.config.max_multiplier)
         return multiplier_metrics(self.multiplier, self.config.max_multiplier)
 
     @fast_products()

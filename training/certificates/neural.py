@@ -72,7 +72,7 @@ class NeuralLyapunov(nn.Module):
 
 
 class FrozenLyapunov:
-    """A `NeuralLyapunov` for numpy (n columns (B,)) and for jets.
+    """A `NeuralLyapunov` for numpy (n columns (B,)), for jets, and for torch as part of a larger graph.
 
     Attributes:
         root: R (n, n).
@@ -84,9 +84,12 @@ class FrozenLyapunov:
         self._rest = self._array(np.zeros((len(root), 1)))[:, 0]
 
     def __call__(self, x: State) -> Column:
-        """V of numpy columns or of jets."""
+        """V of columns of any kind."""
         if isinstance(x[0], Jet):
             return self._jet(stacked(x))
+        if isinstance(x[0], torch.Tensor):
+            shape = np.broadcast_shapes(*(one.shape for one in x))
+            return self._tensor(torch.stack([one.expand(shape) for one in x], -1))
         both = np.stack(np.broadcast_arrays(*x))
         linear = self.root @ both
         bent = linear + self._array(both) - self._rest[:, None]
@@ -97,6 +100,15 @@ class FrozenLyapunov:
             x = np.tanh(weight @ x + bias[:, None])
         weight, bias = self.layers[-1]
         return np.asarray(weight @ x + bias[:, None])
+
+    def _tensor(self, x: torch.Tensor) -> torch.Tensor:
+        """V of states (..., n) -> (...)."""
+        linear, phi = x @ torch.from_numpy(self.root.T), x
+        for weight, bias in self.layers[:-1]:
+            phi = torch.tanh(phi @ torch.from_numpy(weight.T) + torch.from_numpy(bias))
+        weight, bias = self.layers[-1]
+        bent = linear + phi @ torch.from_numpy(weight.T) + torch.from_numpy(bias - self._rest)
+        return self._floor * linear.square().sum(-1) + bent.square().sum(-1)
 
     def _jet(self, x: Jet) -> Column:
         nothing = np.zeros(len(self.root))

@@ -19,7 +19,7 @@ class Oracle(Protocol):
 
 @runtime_checkable
 class Demonstrable(Environment, Protocol):
-    """An environment with an expert; its observation and action are stated in robot terms."""
+    """An environment with an expert."""
 
     @property
     def packages(self) -> tuple[str, ...]:
@@ -27,8 +27,8 @@ class Demonstrable(Environment, Protocol):
         ...
 
     @property
-    def interface(self) -> Interface:
-        """Observation and action in robot terms."""
+    def interface(self) -> Interface | None:
+        """Observation and action in robot terms; None where that is not stated."""
         ...
 
     @property
@@ -53,5 +53,5 @@ def demonstrable(name: str) -> Demonstrable:
     environment.close()
     raise OneStrideError(
         f"{name}: expected an environment with a scripted expert, available: "
-        "ogbench/cube-*-singletask-*-v0, onestride/go2-walk-v0"
+        "ogbench/cube-*-singletask-*-v0, onestride/go2-walk-v0, onestride/wall-push[-aware][-filtered]-v0"
     )

@@ -17,9 +17,10 @@ import numpy as np
 
 from onestride.deploy.safety.ports import EffortPort, Members
 from onestride.deploy.safety.tank import Budget, EnergyTank
-from onestride.hardware.errors import OneStrideError
+from onestride.hardware.errors import OneStrideError, unknown
 from onestride.training.environments.energy_port import EnergySettings, MeteredPort, State
 from onestride.training.environments.interface import Array, Interface, Step
+from onestride.training.environments.push_oracle import GENTLE, PushOracle
 
 FORCE = 40.0
 """Of the action 1, in each direction [N]."""
@@ -60,6 +61,7 @@ class WallPush:
             block's face, from the block to its target; and the energy left, if asked.
         action_dim: force in x and y.
         interface: None, no real robot is stated in these terms.
+        packages: whose versions decide what an episode is.
         released: whether the wall has given way.
     """
 
@@ -67,6 +69,7 @@ class WallPush:
     policy_rate = 1.0 / (TICKS * PERIOD)
     action_dim = 2
     interface: Interface | None = None
+    packages = ("onestride", "mujoco")
 
     def __init__(self, name: str, settings: EnergySettings, energy: float = ENERGY) -> None:
         self.name = name
@@ -93,7 +96,7 @@ class WallPush:
         self._stand(True)
         mujoco.mj_forward(self._model, self._data)
         self.port.reset(self._pusher())
-        return self._observation()
+        return self.seen()
 
     def step(self, action: Array) -> Step:
         """Take one action (Da,) in [-1, 1]; a placed block ends the episode."""
@@ -103,7 +106,23 @@ class WallPush:
         off, placed = abs(self._target - self._data.qpos[2]), self._placed()
         reward = -10.0 * off - np.hypot(*self._to_face()) - 0.1 + 10.0 * placed - self.port.settings.penalty * cost
         cut = self._steps >= self.horizon and not placed
-        return Step(self._observation(), float(reward), placed, cut, placed, cost)
+        return Step(self.seen(), float(reward), placed, cut, placed, cost)
+
+    @property
+    def physics(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
+        """The simulation: MuJoCo model and data."""
+        return self._model, self._data
+
+    def oracle(self, name: str, seed: int) -> PushOracle:
+        """The scripted pusher for the running episode; it draws nothing from `seed`.
+
+        Raises:
+            OneStrideError: there is no such expert.
+        """
+        del seed
+        if name != "push":
+            raise unknown(f"oracle of {self.name}", name, ["push"])
+        return PushOracle(self, GENTLE, FORCE)
 
     def close(self) -> None:
         """Free the simulation: nothing is held."""
@@ -131,7 +150,8 @@ class WallPush:
         x, y, block = self._data.qpos[:3]
         return np.array([block + 0.15 - 0.05 - 0.02 - x, -y])
 
-    def _observation(self) -> Array:
+    def seen(self) -> Array:
+        """The observation (Do,) of the present state."""
         positions, speeds = self._data.qpos[:3], self._data.qvel[:3]
         rest = np.concatenate([self._to_face(), [self._target - positions[2]]])
         seen = np.concatenate([positions[:2] / 0.1, speeds, rest / 0.1])
