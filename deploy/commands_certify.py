@@ -82,16 +82,21 @@ class Certify:
         if contract.robot is None and self.robot is None:
             raise OneStrideError(f"{self.policy} names no robot (actions as in its dataset): expected --robot")
         robot = load_robot(self.robot or (contract.robot.id if contract.robot else ""))
-        if robot.command_mode != "position":
-            raise OneStrideError(
-                f"robot {robot.id}: expected a robot that takes positions, the attacks know no other, "
-                f"got {robot.command_mode} commands; onestride check --robot lists its claims"
-            )
-        scene = Scene.load(self.scene) if self.scene else _scene_of(contract) if self.plant else None
+        scene = self._scene(contract, robot)
         if scene is None and _needs_a_model(robot):
             raise OneStrideError(f"robot {robot.id}: rows of geometry need a model, expected --scene or --plant")
         settings = (self.rollouts, self.seconds, self.episodes, self.noise, self.seed)
         return Request(self.policy, sha256, contract, robot, scene, *settings)
+
+    def _scene(self, contract: Contract, robot: RobotDescription) -> Scene | None:
+        """What was asked for; the robot alone on a floor for legs, which are attacked on their plant in any case."""
+        if self.scene:
+            return Scene.load(self.scene)
+        if robot.command_mode == "impedance":
+            from onestride.hardware.models import robot_scene
+
+            return robot_scene(robot)
+        return _scene_of(contract) if self.plant else None
 
     def _check(self) -> None:
         if self.rollouts < 1 or self.episodes < 0:

@@ -15,12 +15,17 @@ from onestride.hardware.scene import Scene
 TIMESTEP = 0.0005
 
 
-def panda_scene(folder: Path) -> Scene:
-    """The scene, written to a folder; the arm's own weight is compensated, as its controllers do."""
+def panda_scene(folder: Path, robot: RobotDescription | None = None) -> Scene:
+    """The scene, written to a folder; the arm's own weight is compensated, as its controllers do.
+
+    Args:
+        folder: to write to.
+        robot: with other gains, say; default the Panda as we ship it.
+    """
     import robosuite
 
     source = Path(robosuite.__file__).parent / "models/assets/robots/panda/robot.xml"
-    robot = load_robot("panda")
+    robot = robot or load_robot("panda")
     spec = mujoco.MjSpec.from_file(str(source))
     spec.meshdir = str(source.parent)
     for motor in list(spec.actuators):

@@ -13,6 +13,7 @@ import numpy as np
 from onestride.deploy.certify.attacks import ATTACKS, Target
 from onestride.deploy.certify.batches import SAME_ENERGY, attack_joints, attack_tank
 from onestride.deploy.certify.claims import claims_of, not_claimed
+from onestride.deploy.certify.legs import LegArena, jumping
 from onestride.deploy.certify.limits import JointBounds
 from onestride.deploy.certify.plant_runs import NOISY, OUTWARD, POLICY, ClosedLoop
 from onestride.deploy.certify.report import (
@@ -105,7 +106,9 @@ class Certification:
         self.robot, self.contract = request.robot, request.contract
         scene = request.scene
         self._forward = ForwardKinematics.load(scene.model_path, self.robot) if scene else None
-        self._bounds = JointBounds.of(self.robot, self.contract)
+        self._legs = self.robot.command_mode == "impedance"
+        bounds = JointBounds.of(self.robot, self.contract)
+        self._bounds = jumping(bounds) if self._legs else bounds
         self._chain = build_chain(self.contract, self.robot, self._forward)
 
     @cached_property
@@ -138,7 +141,7 @@ class Certification:
         """Holds commands against the claims."""
         kept = {name: row for name, row in self.rows.items() if isinstance(row, LyapunovRow | BarrierRow)}
         certificates = {name: (row, JointCertificate(row, self.robot, self.period)) for name, row in kept.items()}
-        return Judge(self._bounds, self.near, certificates)
+        return Judge(self._bounds, self.near, certificates, "impedance" if self._legs else "joints")
 
     def gather(self) -> SafetyReport:
         """Everything, in order."""
@@ -191,7 +194,7 @@ class Certification:
         return Target(self.robot, self.period, self.near)
 
     def _attack(self) -> dict[str, list[Trace]]:
-        arena = Arena(self.robot, self.contract, self.period, self._chain)
+        arena = self._arena()
         ticks, found = round(self._request.seconds / self.period), dict[str, list[Trace]]()
         for index, (name, make) in enumerate(ATTACKS.items()):
             for run in range(self._request.rollouts):
@@ -201,6 +204,14 @@ class Certification:
                 rng = np.random.default_rng([self._request.seed, index, run])
                 found.setdefault(name, []).append(arena.run(make(self._target, rng), ticks, rng))
         return found
+
+    def _arena(self) -> Arena | LegArena:
+        """Arms are attacked on the kinematic model; what legs keep depends on what is measured of them."""
+        if not self._legs:
+            return Arena(self.robot, self.contract, self.period, self._chain)
+        if self._request.scene is None:
+            raise OneStrideError(f"robot {self.robot.id}: attacks on legs run on a plant, expected a scene")
+        return LegArena(self.robot, self.contract, self.period, self._chain, self._request.scene)
 
     def _batches(self) -> tuple[BatchedJoints | None, tuple[Spent, ...]]:
         rng = np.random.default_rng([self._request.seed, 99])
@@ -220,6 +231,8 @@ class Certification:
         request, tank = self._request, self.rows.get("tank")
         if request.scene is None:
             return (), "no scene was given, so that the policy itself did not run"
+        if self._legs:
+            return (), "the attacks above ran on the plant; the policy itself did not (onestride run walks it)"
         if request.episodes == 0:
             return (), "no episodes were asked for"
         if differs:
@@ -284,7 +297,7 @@ class Certification:
         held["safe_stop"] = sum(one.refusals for one in attacked)
         held["projection.tank"] = sum(one.runs * one.ticks for one in energy)
         broken["projection.tank"] = sum(one.most > one.bound + SAME_ENERGY for one in energy)
-        held["projection"] = commands
+        held |= {"tilt": commands, "projection.impedance": commands, "projection": commands}
         broken["projection"] = sum(count for name, count in broken.items() if name.startswith("projection."))
         counted = claims_of(self.robot, self.contract)
         return tuple(
@@ -296,7 +309,7 @@ class Certification:
 def _claim_of(rule: str) -> str:
     """The claim that a violated rule belongs to: `joints.jerk` -> `projection.joints`."""
     name = rule.split(".")[0].split()[0]
-    return name if name in ("finite", "safe_stop") else f"projection.{name}"
+    return name if name in ("finite", "safe_stop", "tilt") else f"projection.{name}"
 
 
 def _failures(

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from onestride.deploy.certify.report import Claim, Level
 from onestride.deploy.contract import Contract
-from onestride.hardware.description import RobotDescription
+from onestride.hardware.description import DampingStop, RobotDescription
 from onestride.hardware.model import Model
 from onestride.hardware.safety.chain import ProjectionFilter
 
@@ -44,7 +44,7 @@ FILTERS: dict[str, Statement] = {
     "frozen": Statement("monitored", "no joint is driven on a position that no longer changes", SENSED, STOP),
     "frozen_imu": Statement(
         "monitored",
-        "no robot on legs is driven on an inertial sensor whose turning and specific force no longer change",
+        "no robot on legs is driven on an inertial sensor of which orientation, turning or force no longer changes",
         "a live sensor trembles, or the robot it sits on moves, while commands do",
         "the declared safe stop: every joint is damped",
     ),
@@ -89,7 +89,7 @@ ROWS: dict[str, Statement] = {
         "proved",
         "joint targets are within the position limits, and ask no drive for more than its effort",
         "the measured positions and velocities, and the drive's own stiffness and damping",
-        "effort yields where a joint cannot be held with it; position limits never",
+        STOP,
     ),
     "joints": Statement(
         "proved",
@@ -129,6 +129,13 @@ ROWS: dict[str, Statement] = {
     ),
 }
 
+DAMPING = Statement(
+    "proved",
+    "from the fault on, drives take energy out of every joint and put none in; where the robot comes to lie is open",
+    "drives damp as they declare; the robot stays switched on",
+    "the emergency stop, which is not ours",
+)
+
 SAFE_STOP = Statement(
     "proved",
     "from the last command sent, every joint's command comes to rest within its limits and within the declared time",
@@ -149,6 +156,12 @@ WITHOUT: dict[str, str] = {
     "tracking": "blocked or switched off drives are not detected",
 }
 
+#: What is not claimed of a robot on legs.
+LEGS = (
+    "balance: nothing keeps the robot from falling, a fall is stopped by damping",
+    "speed and acceleration of targets: soft drives stay behind them, and the effort at the measured state is limited",
+)
+
 #: What no chain claims.
 NEVER = (
     "the measured motion: rows bound commands, and the drives follow them with a lag",
@@ -167,8 +180,9 @@ def claims_of(robot: RobotDescription, contract: Contract) -> tuple[Claim, ...]:
         if isinstance(terms, ProjectionFilter):
             found.extend(_claim(f"projection.{row.row}", ROWS[row.row], row) for row in terms.rows)
     stop = robot.safe_stop
-    settings = {"deceleration": str(stop.deceleration), "completes_within": str(stop.completes_within)}
-    found.append(Claim(name="safe_stop", **SAFE_STOP._asdict(), settings=settings))
+    settings = {name: str(value) for name, value in stop.model_dump(mode="json", exclude={"kind"}).items()}
+    statement = DAMPING if isinstance(stop, DampingStop) else SAFE_STOP
+    found.append(Claim(name="safe_stop", **statement._asdict(), settings=settings))
     return (*found, *_of_the_file(contract))
 
 
@@ -207,4 +221,4 @@ def not_claimed(robot: RobotDescription, contract: Contract) -> tuple[str, ...]:
     missing = [words for name, words in WITHOUT.items() if name not in names]
     if contract.policy.lipschitz is None:
         missing.append("smoothness: no Lipschitz constant was measured for this policy")
-    return (*missing, *NEVER)
+    return (*missing, *(LEGS if robot.base is not None else ()), *NEVER)

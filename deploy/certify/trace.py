@@ -35,6 +35,8 @@ class Trace:
         reasons: of refusals.
         late_stops: stops that took longer than declared.
         distances: of every command but the first, once they were measured; see `Judge.distances`.
+        broken: commands that broke a claim which only who drove the robot could see, by the claim's name and rule.
+        rooms: the least that was left of other limits, by name.
     """
 
     period: float
@@ -43,6 +45,8 @@ class Trace:
     reasons: list[str] = field(default_factory=list)
     late_stops: int = 0
     distances: dict[str, Array] | None = None
+    broken: Counter[str] = field(default_factory=Counter)
+    rooms: dict[str, float] = field(default_factory=dict)
 
     def note(self, command: Array, answer: Certified | None) -> None:
         """One tick: what was sent, and the answer if the chain gave one that was sent."""
@@ -73,11 +77,13 @@ class Judge:
         bounds: of the joints.
         near: what measures distances, by the row's name.
         certificates: that the chain keeps, by the row's name, each with its terms.
+        drives: the row that keeps the joints' limits.
     """
 
     bounds: JointBounds
     near: Mapping[str, Clearing]
     certificates: Mapping[str, tuple[LyapunovRow | BarrierRow, JointCertificate]]
+    drives: str = "joints"
 
     def violations(self, trace: Trace) -> dict[str, int]:
         """How many commands broke which claim: `joints.position`, `workspace`, ..."""
@@ -89,12 +95,12 @@ class Judge:
         beyond = uses(sent, trace.period, self.bounds).beyond
         for rule in RULES:
             excused = yielded if rule in ("acceleration", "jerk") else np.zeros_like(yielded)
-            found[f"joints.{rule}"] = int((beyond[rule] & ~excused).sum())
+            found[f"{self.drives}.{rule}"] = int((beyond[rule] & ~excused).sum())
         for name, distances in self.distances(trace).items():
             found[name] = int((~(distances >= -ROUNDING)).sum())
         for name in self.certificates:
             found[name] = int(self._grows(name, trace).sum())
-        return found
+        return {name: found.get(name, 0) + trace.broken[name] for name in (*found, *trace.broken)}
 
     def distances(self, trace: Trace) -> dict[str, Array]:
         """The smallest of each kind at every command but the first (T,) [m], less its margin; measured once."""
@@ -156,7 +162,7 @@ class Judge:
             for rule in RULES:
                 used[rule] = max(used[rule], float(np.nan_to_num(found.used[rule], nan=np.inf, posinf=np.inf).max()))
             least = {"position": float(found.margin.min())}
-            least |= {name: float(d.min()) for name, d in self.distances(trace).items()}
+            least |= {name: float(d.min()) for name, d in self.distances(trace).items()} | trace.rooms
             margins = {name: min(margins.get(name, np.inf), value) for name, value in least.items()}
         return {name: min(value, 1e9) for name, value in used.items()}, margins
 

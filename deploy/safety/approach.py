@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from onestride.deploy.safety.braking import Worst
 from onestride.deploy.safety.joints import Reserve, jerk_box, joint_limits
 from onestride.deploy.safety.reach import Limits, largest_change, rest, stopping_change
 from onestride.deploy.safety.types import Certified, ControlState
@@ -72,7 +73,7 @@ class Approach:
         wanted = nominal - state.last_sent - v
         reachable = (np.abs(wanted - a) <= limits.jerk) & (np.abs(wanted) <= limits.acceleration)
         there = (np.abs(before - state.last_sent) <= THERE) & (np.abs(v) + self._reserve.speed <= limits.speed)
-        return bool((reachable & there).all())
+        return bool(np.count_nonzero(reachable & there) == v.size)
 
     def _nearer(self, state: ControlState, before: Array, nominal: Array, moving: Array) -> Array | None:
         """A command on the way to `nominal` (n,), which was `before` and is `moving`; None where it is in reach."""
@@ -81,21 +82,38 @@ class Approach:
         least, most = jerk_box(None, v, a, limits, self._reserve)
         wanted = nominal - motion.sent - v
         there = (np.abs(before - motion.sent) <= THERE) & (wanted >= least - THERE) & (wanted <= most + THERE)
-        far = np.flatnonzero(self._limited & ~there)
+        far = (self._limited & ~there)[0].nonzero()[0]
         if not len(far):
             return None
-        some, seen = Limits(*(limit[far] for limit in limits)), (motion.sent, v, a, least, most)
-        sent, v, a, least, most = (one[0, far] for one in seen)
-        moving = np.minimum(np.maximum(moving[far], -some.speed), some.speed)
-        change = _change(nominal[far] - moving - sent, v - moving, a, (least, most), some)
+        some, seen = Limits(*(limit.take(far) for limit in limits)), (motion.sent, v, a, least, most)
+        sent, v, a, least, most = (one[0].take(far) for one in seen)
+        moving = np.minimum(np.maximum(moving.take(far), -some.speed), some.speed)
+        change = approaching(nominal.take(far) - moving - sent, v - moving, a, (least, most), some)
         nearer = nominal.copy()
         nearer[far] = sent + v + change
         return nearer
 
 
-def _change(room: Array, v: Array, a: Array, ends: tuple[Array, Array], limits: Limits) -> Array:
-    """The change of step between two ends after which a stop comes to rest at `room`, all as seen from there (k,)."""
+def approaching(room: Array, v: Array, a: Array, ends: tuple[Array, Array], limits: Limits) -> Array:
+    """The change of step between two ends after which a stop comes to rest at `room`, all as seen from there (k,).
+
+    Where the bound of `braking` already says that no stop comes as far as `room`, whatever else is permitted, the
+    end on that side is the answer, and the stop itself need not be worked out.
+
+    Args:
+        room: to where the joint shall come to rest (k,) [rad].
+        v: the last step (k,) [rad].
+        a: the last change of step (k,) [rad].
+        ends: least and largest change permitted (k,) [rad].
+        limits: of the joints.
+    """
     least, most = ends
+    side = np.copysign(1.0, room)
+    end, away, worst = np.where(room > 0.0, most, -least), np.abs(room), Worst.of(limits)
+    ahead = side * v + end
+    nearer = np.maximum(np.maximum(ahead, 0.0) + worst.overshoot(ahead, end), worst.overshoot(v, a))
+    if np.count_nonzero(nearer < away) == away.size:
+        return np.asarray(side * end)
     stop = np.minimum(np.maximum(stopping_change(v, a, limits), least), most)
     side = np.where(room >= rest(v, a, limits), 1.0, -1.0)
     end = np.where(side > 0.0, most, -least)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import mujoco
 
@@ -16,29 +15,33 @@ from onestride.hardware.safety.geometry import Capsule, CollisionRow
 ADDED = "onestride_capsule_"
 
 
+def collision_rows(robot: RobotDescription) -> tuple[CollisionRow, ...]:
+    """The rows of a robot's safety that keep shapes apart."""
+    projections = (terms for terms in robot.safety if isinstance(terms, ProjectionFilter))
+    return tuple(row for terms in projections for row in terms.rows if isinstance(row, CollisionRow))
+
+
 def capsules_of(robot: RobotDescription) -> tuple[Capsule, ...]:
     """The capsules that a robot's safety declares."""
-    projections = (terms for terms in robot.safety if isinstance(terms, ProjectionFilter))
-    rows = (row for terms in projections for row in terms.rows if isinstance(row, CollisionRow))
-    return tuple(capsule for row in rows for capsule in row.capsules)
+    return tuple(capsule for row in collision_rows(robot) for capsule in row.capsules)
 
 
-def model_with_capsules(path: Path, capsules: Sequence[Capsule]) -> mujoco.MjModel:
-    """Compile the model of an XML file, with capsules added to its bodies; nothing else changes.
+def add_capsules(spec: mujoco.MjSpec, model: str, capsules: Sequence[Capsule]) -> None:
+    """Put capsules on the bodies of a model that is not compiled yet; nothing else changes.
+
+    Args:
+        spec: the model.
+        model: what it is called.
+        capsules: to add.
 
     Raises:
         OneStrideError: the model has no such body.
-        ValueError: MuJoCo refuses the model.
     """
-    if not capsules:
-        return mujoco.MjModel.from_xml_path(str(path))
-    spec = mujoco.MjSpec.from_file(str(path))
     for index, capsule in enumerate(capsules):
         body = spec.body(capsule.body)
         if body is None:
-            raise unknown(f"body for a capsule in {path.name}", capsule.body, [one.name for one in spec.bodies])
+            raise unknown(f"body for a capsule in {model}", capsule.body, [one.name for one in spec.bodies])
         _add(body, f"{ADDED}{index}", capsule)
-    return spec.compile()
 
 
 def _add(body: mujoco.MjsBody, name: str, capsule: Capsule) -> None:

@@ -64,12 +64,14 @@ class Chain:
         readings: dict[str, float] = {}
         for one in self.filters:
             answer = one.certify(state, action)
-            active = (*active, *(f"{one.name}.{rule}" for rule in answer.active))
+            if answer.active:
+                active = (*active, *(f"{one.name}.{rule}" for rule in answer.active))
             if not answer.feasible:
                 return Certified(nominal, feasible=False, active=active, reason=answer.reason)
             action, margin = answer.action, min(margin, answer.margin)
             readings.update(answer.readings)
-            warnings = (*warnings, *(f"{one.name}.{what}" for what in answer.warnings))
+            if answer.warnings:
+                warnings = (*warnings, *(f"{one.name}.{what}" for what in answer.warnings))
         return Certified(action, active=active, margin=margin, readings=readings, warnings=warnings)
 
     def _count(self, certified: Certified) -> None:

@@ -75,9 +75,9 @@ class Collision:
     def _measured(self, position: Array) -> Clearance:
         """Pairs further apart than `look` are bounded by their bounding spheres and how far their links can reach."""
         self._frames.place(position)
-        centres = self._frames.data.geom_xpos[self._geoms]
+        centres = self._frames.data.geom_xpos.take(self._geoms, 0)
         between = centres[:, 1] - centres[:, 0]
-        apart = np.sqrt((between * between).sum(-1)) - self._radius
+        apart = np.sqrt(np.add.reduce(between * between, axis=-1)) - self._radius
         near = self._endless | (apart < self._terms.look)
         distance, ends = np.where(near, self._terms.look, apart), np.zeros((len(near), 6))
         self._measure(np.flatnonzero(near), distance, ends)

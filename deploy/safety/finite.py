@@ -19,17 +19,19 @@ class Finite:
 
     def certify(self, state: ControlState, nominal: Array) -> Certified:
         """Pass `nominal` (n,) on, or declare it infeasible."""
-        for what, values in (
-            ("measured position", state.measurement.position),
-            ("measured velocity", state.measurement.velocity),
-            ("action", nominal),
-        ):
-            if np.shape(values) != (self._joints,):
-                return _refused(nominal, f"{what}: expected {self._joints} values, got shape {np.shape(values)}")
-            if np.count_nonzero(np.isfinite(values)) < self._joints:
-                return _refused(nominal, f"{what}: not finite at joint {int(np.argmin(np.isfinite(values)))}")
-        return Certified(nominal)
+        wrong = ""
+        if not (state.is_sound and len(state.last_sent) == self._joints):
+            measured = state.measurement
+            wrong = self._wrong("measured position", measured.position) or self._wrong(
+                "measured velocity", measured.velocity
+            )
+        wrong = wrong or self._wrong("action", nominal)
+        return Certified(nominal, feasible=False, reason=wrong) if wrong else Certified(nominal)
 
-
-def _refused(nominal: Array, reason: str) -> Certified:
-    return Certified(nominal, feasible=False, reason=reason)
+    def _wrong(self, what: str, values: Array) -> str:
+        if np.shape(values) != (self._joints,):
+            return f"{what}: expected {self._joints} values, got shape {np.shape(values)}"
+        finite = np.isfinite(values)
+        if np.count_nonzero(finite) < self._joints:
+            return f"{what}: not finite at joint {int(np.argmin(finite))}"
+        return ""

@@ -17,10 +17,14 @@ from onestride.deploy.kinematics import ForwardKinematics
 from onestride.hardware.errors import OneStrideError, unknown
 from onestride.hardware.state import Array
 
+#: The axes after each one, once and twice round.
+NEXT, AFTER_NEXT = np.array([1, 2, 0]), np.array([2, 0, 1])
+
 
 def cross(a: Array, b: Array) -> Array:
     """Cross products of vectors (..., 3); numpy's own takes ten times as long for a few."""
-    return a[..., (1, 2, 0)] * b[..., (2, 0, 1)] - a[..., (2, 0, 1)] * b[..., (1, 2, 0)]
+    ahead, behind = a.take(NEXT, -1) * b.take(AFTER_NEXT, -1), a.take(AFTER_NEXT, -1) * b.take(NEXT, -1)
+    return np.asarray(ahead - behind)
 
 
 def hinge_screws(axes: Array, anchors: Array) -> Array:
@@ -76,7 +80,7 @@ class Frames:
     @property
     def screws(self) -> Array:
         """Of the robot's joints (n, 6)."""
-        return hinge_screws(self.data.xaxis[self._columns], self.data.xanchor[self._columns])
+        return hinge_screws(self.data.xaxis.take(self._columns, 0), self.data.xanchor.take(self._columns, 0))
 
     def site_jacobian(self, site: int) -> Array:
         """Velocity of a site's origin per unit speed of each of the robot's joints (3, n) [m/rad]."""

@@ -45,11 +45,13 @@ class Reserve(NamedTuple):
         speed: change of speed that letting go of the largest acceleration takes (n,) [rad]; -inf without that limit.
         distance: the longest way of one step and the stop after it (n,) [rad]; -inf without a speed limit.
         stop: a bound on that way for any step.
+        unlimited: infinity for a joint without a speed limit, otherwise 0 (n,) [rad].
     """
 
     speed: Array
     distance: Array
     stop: Worst
+    unlimited: Array
 
     @classmethod
     def of(cls, limits: Limits, robot: RobotDescription) -> Reserve:
@@ -60,6 +62,7 @@ class Reserve(NamedTuple):
             np.where(np.isfinite(robot.acceleration_limits), limits.acceleration * periods, -np.inf),
             np.where(np.isfinite(robot.velocity_limits), (periods + 2.0) * limits.speed + stop, -np.inf),
             Worst.of(limits),
+            np.where(np.isfinite(robot.velocity_limits), 0.0, np.inf),
         )
 
     def tight(self, room: Array, step: Array, change: Array) -> NDArray[np.bool_]:
@@ -71,7 +74,8 @@ class Reserve(NamedTuple):
 def jerk_box(room: Array | None, v: Array, a: Array, limits: Limits, reserve: Reserve) -> tuple[Array, Array]:
     """The changes of step that keep jerk and acceleration, now and until the joint has stopped.
 
-    Only the joints, and of them the sides, that come near a limit are looked at closely.
+    Only the joints, and of them the sides, that come near a limit are looked at closely. One that is held at its
+    limit is not: its stop's change is 0, and no larger one than what is left of the room can be permitted.
 
     Args:
         room: distances to the lower and to the upper position limit (2, B, n) [rad]; None where both are far.
@@ -88,13 +92,21 @@ def jerk_box(room: Array | None, v: Array, a: Array, limits: Limits, reserve: Re
     close = (v + reserve.speed > limits.speed) | (np.abs(a) > limits.acceleration)
     if room is not None:
         tight = reserve.tight(room, v + ends, ends)
+        if np.count_nonzero(tight):
+            held = (room <= HELD) & (v == 0.0) & (a == 0.0)
+            np.copyto(ends, 0.0, where=held & tight)
+            tight &= ~held
         room, close = room if np.count_nonzero(tight) else None, close | tight
-    which = np.flatnonzero(close)
-    if len(which):
-        some = Limits(*(limit[which % limits.speed.size] for limit in limits))
-        left = None if room is None else room.ravel()[which]
-        ends.ravel()[which] = _largest(left, v.ravel()[which], a.ravel()[which], ends.ravel()[which], some)
+    if np.count_nonzero(close):
+        _closely(np.flatnonzero(close), room, (v, a, ends), limits)
     return -ends[0], ends[1]
+
+
+def _closely(which: NDArray[np.intp], room: Array | None, sides: tuple[Array, Array, Array], limits: Limits) -> None:
+    """Shorten the largest changes (2, B, n) [rad], the last of `sides`, where it matters."""
+    some = Limits(*(limit[which % limits.speed.size] for limit in limits))
+    v, a, most = (one.ravel()[which] for one in sides)
+    sides[-1].ravel()[which] = _largest(None if room is None else room.ravel()[which], v, a, most, some)
 
 
 def _largest(room: Array | None, v: Array, a: Array, most: Array, limits: Limits) -> Array:
@@ -106,6 +118,9 @@ def _largest(room: Array | None, v: Array, a: Array, most: Array, limits: Limits
 
 #: Signs of the lower and the upper side (2, 1, 1).
 SIDES = np.array([-1.0, 1.0]).reshape(2, 1, 1)
+
+#: A joint at rest with no more room than this [rad] is held at its limit.
+HELD = 1e-15
 
 
 class JointLimits:
@@ -140,23 +155,17 @@ class JointLimits:
         """Position, speed and stopping; acceleration and jerk where they are declared."""
         limits, sent = self._limits_of(motion), motion.sent
         room = self._edges - SIDES * sent
-        near = np.flatnonzero(room < self._reserve.distance)
+        near = np.count_nonzero(room < self._reserve.distance) > 0
         boxes = [
             Box("position", *self._positions(len(sent)), lasting=True),
             Box("velocity", sent - limits.speed, sent + limits.speed),
         ]
-        if len(near):
-            down, up = self._stoppable(room, near, limits)
+        if near:  # the steps to either side (2, B, n) from which braking ends in time
+            down, up = stoppable_step(room, limits.braking) + self._reserve.unlimited
             boxes.append(Box("stopping", sent - down, sent + up))
         if self._accelerations:
-            boxes.extend(self._comfort(motion, limits, room if len(near) else None))
+            boxes.extend(self._comfort(motion, limits, room if near else None))
         return tuple(boxes)
-
-    def _stoppable(self, room: Array, near: NDArray[np.intp], limits: Limits) -> Array:
-        """The steps to either side (2, B, n) [rad] from which braking ends in time; the indices of those near count."""
-        steps = np.full(room.shape, np.inf)
-        steps.ravel()[near] = stoppable_step(room.ravel()[near], limits.braking[near % limits.braking.size])
-        return steps
 
     def _comfort(self, motion: Motion, limits: Limits, room: Array | None) -> list[Box]:
         """Acceleration and jerk, which give way to other claims; `room` as `jerk_box` has it."""

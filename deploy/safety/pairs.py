@@ -39,10 +39,13 @@ class PairChoice:
     """Chooses the pairs of one model.
 
     Raises:
-        OneStrideError: from `choose`, for an unknown body or one about which nothing can be claimed.
+        OneStrideError: the model was loaded without its solids; from `choose`, for an unknown body or one about which
+            nothing can be claimed.
     """
 
     def __init__(self, terms: CollisionRow, frames: Frames) -> None:
+        if not frames.forward.solids:
+            raise OneStrideError("collision: expected a model with the shapes that may touch, got one without")
         self._terms, self._frames, self._model = terms, frames, frames.model
         self._replaced = {frames.body(one.body) for one in terms.capsules}
 

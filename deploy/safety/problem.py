@@ -35,8 +35,12 @@ class Bounds(NamedTuple):
 
     def outside(self, command: Array) -> bool:
         """Whether a joint of `command` (n,) is out of them, or not a number."""
-        inside = (command >= self.low) & (command <= self.high)
-        return bool(np.count_nonzero(inside) < inside.size)
+        return bool(np.count_nonzero((command >= self.low) & (command <= self.high)) < command.size)
+
+    @property
+    def meet(self) -> bool:
+        """Whether there is a command within."""
+        return bool(np.count_nonzero(self.low <= self.high) == self.low.size)
 
 
 class Layout(NamedTuple):
@@ -98,7 +102,7 @@ class Boxes(NamedTuple):
         """Names of the rules up to a level that `command` (n,) breaks, in the order in which they were stated."""
         end, order = self.layout.ends[level], self.layout.order
         kept = (command >= self.low[:end] - ROUNDING) & (command <= self.high[:end] + ROUNDING)
-        broken = np.flatnonzero(~kept.all(axis=1)).tolist()
+        broken = (~np.logical_and.reduce(kept, axis=1)).nonzero()[0].tolist()
         return [self.layout.names[at] for at in sorted(broken, key=order.__getitem__)]
 
 
@@ -109,12 +113,13 @@ class Problem:
     Attributes:
         motion: the state, a batch of one.
         boxes: of all sources.
-        bounds: what the boxes leave at each level of yielding; empty where the hard ones contradict one another.
+        bounds: what the boxes leave at each level of yielding, as far as it is known; see `bounds_at`.
         names: of the rows (m,).
         matrix: the rows, made 1 long; zeros stay zeros (m, n).
         bound: of these rows (m,).
         yields: when each row gives way (m,).
         clash: which hard boxes contradict one another, for people; empty if none.
+        meet: whether all boxes have some command in common.
     """
 
     motion: Motion
@@ -125,6 +130,17 @@ class Problem:
     bound: Array
     yields: NDArray[np.int64]
     clash: str = ""
+    meet: bool = False
+
+    def bounds_at(self, level: Yield) -> Bounds:
+        """What the boxes leave at a level, within that of the harder one; only without a `clash`."""
+        if level not in self.bounds:
+            self.bounds.update(_nested(self.boxes))
+        return self.bounds[level]
+
+    def keeps_bounds(self, command: Array) -> bool:
+        """Whether `command` (n,) keeps the hard bounds, within which all others are."""
+        return not (self.bounds_at(Yield.JERK).outside(command) and self.bounds_at(Yield.NEVER).outside(command))
 
     def room(self, command: Array) -> Array:
         """How far `command` (n,) may go along each row (m,) [rad]; negative where it breaks one."""
@@ -138,17 +154,21 @@ class Problem:
 
     def broken(self, command: Array, level: Yield = Yield.JERK) -> tuple[str, ...]:
         """Names of the rules of a level that `command` (n,) breaks."""
-        boxes = self.boxes.broken(command, level)
+        boxes = [] if self._in_all_boxes(command) else self.boxes.broken(command, level)
         if not self.names:
             return tuple(boxes)
         over = ~(self.room(command) >= -ROUNDING) & (self.yields <= level)
         return tuple(dict.fromkeys((*boxes, *(self.names[row] for row in np.flatnonzero(over)))))
 
+    def _in_all_boxes(self, command: Array) -> bool:
+        """Whether the boxes meet in every joint and `command` (n,) is plainly within them all."""
+        return self.meet and not self.bounds[Yield.JERK].outside(command)
+
     def margin(self, command: Array) -> float:
         """The smallest distance that `command` (n,) leaves to a hard row or lasting bound [rad]."""
         least = [np.inf]
         if self.names:
-            least.append(np.where(self.yields == Yield.NEVER, self.room(command), np.inf).min())
+            least += self.room(command)[self.yields == Yield.NEVER].tolist()
         for at in self.boxes.layout.lasting:
             least += np.minimum(command - self.boxes.low[at], self.boxes.high[at] - command).tolist()
         return float(min(least))
@@ -163,30 +183,40 @@ def gather(motion: Motion, claims: Claims, joints: tuple[str, ...]) -> Problem:
         joints: names of the joints, in order.
     """
     boxes = Boxes.of(claims, len(joints))
-    bounds, clash = _nested(boxes, joints)
+    bounds, clash = _together(boxes, joints)
     rows = [(source, claim) for source, claim in claims if isinstance(claim, Rows)]
     names = tuple(_full_name(source, name) for source, claim in rows for name in claim.names)
     if not names:
         nothing = np.zeros((0, len(joints)))
-        return Problem(motion, boxes, bounds, names, nothing, nothing[:, 0], np.zeros(0, np.int64), clash)
+        yields = np.zeros(0, np.int64)
+        return Problem(motion, boxes, bounds, names, nothing, nothing[:, 0], yields, clash, bool(bounds))
     matrix = np.concatenate([claim.matrix[0] for _, claim in rows])
     length = np.sqrt(np.einsum("ij,ij->i", matrix, matrix))
     length[length == 0.0] = 1.0
     bound = np.concatenate([claim.bound[0] for _, claim in rows]) / length
     yields = np.array([int(claim.yields) for _, claim in rows for _ in claim.names])
-    return Problem(motion, boxes, bounds, names, matrix / length[:, None], bound, yields, clash)
+    return Problem(motion, boxes, bounds, names, matrix / length[:, None], bound, yields, clash, bool(bounds))
 
 
 def _full_name(source: str, rule: str) -> str:
     return rule if rule.startswith(source) else f"{source}.{rule}"
 
 
-def _nested(boxes: Boxes, joints: tuple[str, ...]) -> tuple[dict[Yield, Bounds], str]:
+def _together(boxes: Boxes, joints: tuple[str, ...]) -> tuple[dict[Yield, Bounds], str]:
+    """What all boxes leave, if they meet in every joint; which of the hard ones do not, if they clash."""
+    together = boxes.together(0, Yield.JERK) or Bounds(np.full(len(joints), -np.inf), np.full(len(joints), np.inf))
+    if together.meet:
+        return {Yield.JERK: together}, ""
+    hard = boxes.together(0, Yield.NEVER)
+    if hard is None or hard.meet:
+        return {}, ""
+    return {}, _clash(boxes, joints, int(np.argmin(hard.low <= hard.high)))
+
+
+def _nested(boxes: Boxes) -> dict[Yield, Bounds]:
     """Bounds of each level within those of the harder one; its nearest edge, for a joint where they do not meet."""
-    hard = boxes.together(0, Yield.NEVER) or Bounds(np.full(len(joints), -np.inf), np.full(len(joints), np.inf))
-    meet = hard.low <= hard.high
-    if np.count_nonzero(meet) < meet.size:
-        return {}, _clash(boxes, joints, int(np.argmin(meet)))
+    anywhere = np.full(boxes.low.shape[1], np.inf)
+    hard = boxes.together(0, Yield.NEVER) or Bounds(-anywhere, anywhere)
     levels = {Yield.NEVER: hard}
     for harder, level in pairwise(reversed(LEVELS)):
         own = boxes.together(boxes.layout.ends[harder], level)
@@ -194,7 +224,7 @@ def _nested(boxes: Boxes, joints: tuple[str, ...]) -> tuple[dict[Yield, Bounds],
             ends = hard.nearest(own.low), hard.nearest(own.high)
             hard = Bounds(np.minimum(*ends), np.maximum(*ends))
         levels[level] = hard
-    return levels, ""
+    return levels
 
 
 def _clash(boxes: Boxes, joints: tuple[str, ...], joint: int) -> str:

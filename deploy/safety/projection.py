@@ -138,7 +138,7 @@ class Projection:
         """The command, `nominal` itself if it keeps everything; or why there is none."""
         wanted, flag = nominal, OPTIMAL
         for level in LEVELS:
-            bounds = problem.bounds[level]
+            bounds = problem.bounds_at(level)
             clipped = bounds.nearest(wanted) if bounds.outside(wanted) else wanted
             if problem.keeps_rows(clipped, Yield.JERK):
                 return clipped, ""
@@ -150,14 +150,14 @@ class Projection:
 
     def _with_rows(self, problem: Problem, wanted: Array, level: Yield) -> Solution:
         """The smallest change of `wanted` (n,) that keeps the bounds and rows of a level, the others if it can."""
-        bounds, room = problem.bounds[level], problem.room(wanted)
+        bounds, room = problem.bounds_at(level), problem.room(wanted)
         soft = problem.yields > level
         return self._solver.smallest_change(bounds.low - wanted, bounds.high - wanted, problem.matrix, room, soft)
 
     def _recheck(self, problem: Problem, action: Array, stating: frozenset[int]) -> str:
         """Which hard claims the command to be sent breaks; empty if none."""
         broken: list[str] = []
-        if problem.bounds[Yield.NEVER].outside(action) or not problem.keeps_rows(action, Yield.NEVER):
+        if not problem.keeps_bounds(action) or not problem.keeps_rows(action, Yield.NEVER):
             broken.extend(problem.broken(action, Yield.NEVER) or ("bounds of the joints",))
         for at, source in self._rechecking.items():
             if at in stating and not source.shortfall(problem.motion, action[None])[0] <= 0.0:

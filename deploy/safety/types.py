@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property
+from types import MappingProxyType
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -157,15 +158,16 @@ class ControlState:
     def is_sound(self) -> bool:
         """Whether joint positions and velocities are numbers, one per joint."""
         position, velocity, shape = self.measurement.position, self.measurement.velocity, self.last_sent.shape
-        fits = np.shape(position) == shape and np.shape(velocity) == shape
-        return fits and bool(np.isfinite(position).all() and np.isfinite(velocity).all())
+        if np.shape(position) != shape or np.shape(velocity) != shape:
+            return False
+        return bool(np.count_nonzero(np.isfinite(position) & np.isfinite(velocity)) == len(position))
 
     @cached_property
     def motion(self) -> Motion:
         """The same as a batch of one."""
-        still = np.zeros_like(self.last_sent)
-        velocity = still if self.sent_velocity is None else self.sent_velocity
-        acceleration = still if self.sent_acceleration is None else self.sent_acceleration
+        velocity, acceleration = self.sent_velocity, self.sent_acceleration
+        velocity = np.zeros_like(self.last_sent) if velocity is None else velocity
+        acceleration = np.zeros_like(self.last_sent) if acceleration is None else acceleration
         measured = self.measurement
         return Motion(
             self.period,
@@ -180,8 +182,7 @@ class ControlState:
         )
 
 
-@dataclass(frozen=True)
-class Certified:
+class Certified(NamedTuple):
     """A filter's answer.
 
     Attributes:
@@ -199,7 +200,7 @@ class Certified:
     active: tuple[str, ...] = ()
     margin: float = float("inf")
     reason: str = ""
-    readings: Mapping[str, float] = field(default_factory=dict)
+    readings: Mapping[str, float] = MappingProxyType({})
     warnings: tuple[str, ...] = ()
 
 

@@ -18,32 +18,44 @@ from onestride.hardware.state import Array
 
 Distances = tuple[Array, Array]
 
+#: Keeps a division by zero away; a length that is not zero is larger [m].
+SMALLEST = 1e-200
+
 
 def half_space_distances(positions: Array, normals: Array, offsets: Array) -> Distances:
     """To the half-spaces `normal . p <= offset`, with unit normals (k, 3) and offsets (k,) [m]."""
     distances = offsets - positions @ normals.T
-    return distances, np.broadcast_to(-normals, (*distances.shape, 3))
+    directions = np.empty((*distances.shape, 3))
+    directions[:] = -normals
+    return distances, directions
 
 
 def sphere_distances(positions: Array, centres: Array, radii: Array) -> Distances:
     """To the surfaces of balls with centres (k, 3) [m] and radii (k,) [m]."""
     away = positions[..., None, :] - centres
-    length = np.sqrt((away**2).sum(-1))
-    upwards = np.array([0.0, 0.0, 1.0])  # any direction leads out of the centre
-    directions = np.where(length[..., None] > 0, away, upwards) / np.where(length > 0, length, 1.0)[..., None]
-    return length - radii, directions
+    length = _length(away)
+    safe = np.maximum(length, SMALLEST)
+    if np.count_nonzero(length) < length.size:
+        away[length == 0.0] = 0.0, 0.0, SMALLEST  # any direction leads out of the centre
+    return length - radii, away / safe[..., None]
 
 
 def box_distances(positions: Array, centres: Array, halves: Array) -> Distances:
     """To the surfaces of boxes with centres (k, 3) [m] and half sides (k, 3) [m], parallel to the axes."""
     away = positions[..., None, :] - centres
     beyond = np.abs(away) - halves
-    nearest = np.where(np.arange(3) == beyond.argmax(-1)[..., None], 1.0, 0.0)
-    inside = beyond.max(-1)
-    outwards = np.where((inside > 0)[..., None], np.maximum(beyond, 0.0), nearest)
-    length = np.sqrt((outwards**2).sum(-1))
-    directions = outwards / length[..., None] * np.where(away < 0, -1.0, 1.0)
-    return np.where(inside > 0, length, inside), directions
+    furthest = np.maximum.reduce(beyond, axis=-1)
+    outwards, inside = np.maximum(beyond, 0.0), furthest <= 0
+    if np.count_nonzero(inside):
+        outwards[inside] = np.eye(3)[beyond[inside].argmax(-1)]
+    length = _length(outwards)
+    directions = np.copysign(outwards / length[..., None], away)
+    return np.where(inside, furthest, length), directions
+
+
+def _length(vectors: Array) -> Array:
+    """Of vectors (..., 3)."""
+    return np.asarray(np.sqrt(np.add.reduce(vectors * vectors, axis=-1)))
 
 
 class Workspace:

@@ -26,6 +26,7 @@ from onestride.deploy.safety.joints import JointLimits
 from onestride.deploy.safety.tank import EnergyTank, make_tank
 from onestride.deploy.safety.types import Box, Motion
 from onestride.hardware.description import RobotDescription, load_robot
+from onestride.hardware.models import robot_scene
 from onestride.hardware.safety.chain import ProjectionFilter
 from onestride.hardware.safety.energy import TankRow
 
@@ -297,9 +298,13 @@ def test_unknown_robot(sample_policy, tmp_path, capsys):
     assert "unknown robot: got 'r2d2', available: fr3, go1" in capsys.readouterr().err
 
 
-def test_robots_on_legs_are_refused(sample_policy, tmp_path, capsys):
-    assert main(["certify", str(sample_policy), "--robot", "go1", "-o", str(tmp_path)]) == 1
-    assert "robot go1: expected a robot that takes positions" in capsys.readouterr().err
+def test_a_policy_of_an_arm_is_refused_on_legs(sample_policy, tmp_path, capsys, shared_data):
+    scene = robot_scene("go1", shared_data / "policies/go1_joystick/go1_mjx_feetonly.xml", folder=tmp_path / "go1")
+    options = ["--robot", "go1", "--scene", str(scene.model_path.parent), "-o", str(tmp_path / "out")]
+    assert main(["certify", str(sample_policy), *options, "--rollouts", "1", "--seconds", "0.1"]) == 1
+    said = capsys.readouterr().out
+    assert "FAIL the policy does not fit: " in said
+    assert "not certified" in said
 
 
 def test_damaged_policy(sample_policy, tmp_path, capsys):

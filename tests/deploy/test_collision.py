@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from importlib import import_module
 from typing import Any
 
@@ -41,9 +42,9 @@ def chosen(forward) -> Collision:
     return Geometry(forward).collision
 
 
-def test_the_choice_is_what_mujoco_would_let_collide_and_the_robot_can_move(cube_scene, chosen):
+def test_the_choice_is_what_mujoco_would_let_collide_and_the_robot_can_move(forward, chosen):
     """Against MuJoCo's own contacts, with every shape blown up until all that may touch do."""
-    model = mujoco.MjModel.from_xml_path(str(cube_scene.model_path))
+    model = copy(forward.model)
     model.geom_margin[:] = 5.0
     data = mujoco.MjData(model)
     mujoco.mj_forward(model, data)

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from legged_samples import legged_contract
 
 from onestride.deploy import gate
 from onestride.deploy import permit as permits
 from onestride.deploy.contract import Contract
 from onestride.deploy.doctor.answers import Answer, Level
 from onestride.deploy.gate import (
+    STREAMS,
     ControllerState,
     choose_driver,
     confirmed,
@@ -78,6 +80,24 @@ def test_our_topics_become_the_drivers(robot, contract, whole):
         "gripper_position_controller/commands": "driver/gripper",
         "joint_states": "driver/states",
     }
+
+
+def test_on_legs_every_stream_that_the_node_hears_becomes_the_drivers():
+    """Foot forces too, which no policy observes but the estimator of the base's velocity."""
+    legs = load_robot("go1")
+    said = {name: DriverState(topic=f"driver/{name}", message=kind, rate=500) for name, (_, kind) in STREAMS.items()}
+    spoken = profile(command("driver/legs", legs.joint_names)).model_copy(update={"states": said})
+    driven = gate.drive(legs, "test", spoken, legged_contract())
+    assert driven.remappings == {
+        "impedance_controller/commands": "driver/legs",
+        "joint_states": "driver/joints",
+        "imu": "driver/imu",
+        "foot_forces": "driver/foot_forces",
+        "cmd_vel": "driver/velocity_command",
+    }, "its velocity is estimated: odometry is not heard"
+    wrong = {**said, "imu": DriverState(topic="imu", message="unitree_go/msg/IMUState", rate=500)}
+    with pytest.raises(OneStrideError, match="imu: expected sensor_msgs/msg/Imu, it publishes unitree_go/msg/IMUState"):
+        gate.drive(legs, "test", spoken.model_copy(update={"states": wrong}), legged_contract())
 
 
 @pytest.mark.parametrize(
@@ -182,9 +202,9 @@ def test_a_person_reads_what_will_move_how_fast_and_how_it_stops(robot, contract
     text = "\n".join(summary(there, "test", "ab" * 32, contract, 0.1))
     assert "robot ur5e_2f85: Universal Robots UR5e with Robotiq 2F-85" in text
     assert "ab" * 32 in text
-    assert "shoulder_pan_joint: -6.2831 to 6.2831 rad, 0.31416 rad/s, 1 rad/s^2" in text
+    assert "shoulder_pan_joint: -6.2831 to 6.2831 rad, 0.31416 rad/s, 2 rad/s^2" in text
     assert "right_driver_joint: 0 to 0.8 rad, no rad/s limit, no rad/s^2 limit" in text
-    assert "safe stop: kind decelerate_and_hold, deceleration 10.0" in text
+    assert "safe stop: kind decelerate_and_hold, deceleration 20.0" in text
 
 
 # The permit

@@ -51,10 +51,15 @@ def begin_at(plant: Plant, position: Array) -> None:
     mujoco.mj_forward(plant.model, plant.data)
 
 
+def without_overspeed(robot: RobotDescription) -> RobotDescription:
+    """Rows are in question: that the whole arm throws a weak wrist faster than it may go is for that guard to see."""
+    return robot.model_copy(update={"safety": tuple(one for one in robot.safety if one.filter != "overspeed")})
+
+
 def run_away(plant: Plant, rate: float, start: Array, nominals: list[Array], ticks: int) -> tuple[Array, Array]:
     """Certified commands and measured positions (T, n), for nominal commands of `ticks` ticks each."""
     robot, period = plant.robot, 1.0 / rate
-    chain = build_chain(joint_contract(robot, rate), robot)
+    chain = build_chain(joint_contract(robot, rate), without_overspeed(robot))
     begin_at(plant, start)
     sent, velocity, acceleration = start, np.zeros_like(start), np.zeros_like(start)
     commands, positions, steps = [], [], 0
