@@ -103,7 +103,7 @@ def _parameters(run: Run) -> dict[str, Any]:
     from onestride.deploy.foreign import contract_argument
 
     contract = {"contract": contract_argument(run.contract)} if run.contract else {}
-    return {"seed": run.seed, **contract, **({"nfe": run.nfe} if run.nfe else {})}
+    return {"seed": run.seed, **contract, **({"nfe": run.nfe} if run.nfe else {}), **run.node_options.parameters}
 
 
 def _remappings(run: Run, robot: str) -> dict[str, str]:
@@ -132,6 +132,7 @@ def _real(run: Run, robot: str, scene: Scene) -> dict[str, Any]:
         seconds=options.seconds,
         nfe=run.nfe,
         seed=run.seed,
+        parameters=run.node_options.parameters,
     )
     result: dict[str, Any] = load("onestride_controller.real:run_real", "ros")(wanted, say, ask)
     return result

@@ -13,8 +13,11 @@ from onestride.deploy.rooms import load
 from onestride.hardware.errors import OneStrideError
 
 if TYPE_CHECKING:
+    from onestride.deploy.contract import Contract
     from onestride.deploy.replay_controller import ControllerReplay
     from onestride.deploy.runtime import PolicyRuntime
+    from onestride.hardware.description import RobotDescription
+    from onestride.hardware.scene import Scene
 
 
 @dataclass
@@ -100,20 +103,31 @@ class Replay:
         from onestride.deploy.kinematics import ForwardKinematics
         from onestride.deploy.replay_controller import replay_controller
         from onestride.hardware.description import load_robot
-        from onestride.hardware.scene import Scene, find_scene
 
         contract = policy.contract
         try:
-            if contract.robot is None or contract.environment is None:
-                raise OneStrideError("the contract names no robot or no environment")
+            if contract.robot is None:
+                raise OneStrideError("the contract names no robot")
             robot = load_robot(self.robot or contract.robot.id)
-            scene = Scene.load(self.scene) if self.scene else find_scene(contract.environment)
+            scene = self._scene(contract, robot)
             forward = ForwardKinematics.load(scene.model_path, robot)
             return _summary(replay_controller(policy, robot, forward, episode, seed))
         except OneStrideError as error:
             if self.scene is not None:
                 raise
             return {"left_out": str(error)}
+
+    def _scene(self, contract: Contract, robot: RobotDescription) -> Scene:
+        from onestride.hardware.models import robot_scene
+        from onestride.hardware.scene import Scene, find_scene
+
+        if self.scene is not None:
+            return Scene.load(self.scene)
+        if robot.base is not None:
+            return robot_scene(robot)
+        if contract.environment is None:
+            raise OneStrideError("the contract names no environment")
+        return find_scene(contract.environment)
 
 
 def _summary(replay: ControllerReplay) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,18 +9,17 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from onestride.deploy.commands_real import RobotOptions, run_on_robot
-from onestride.deploy.commands_walk import WalkOptions, run_walks
+from onestride.deploy.commands_walk import WalkOptions, keep_film, run_walks
 from onestride.deploy.contract import Contract
 from onestride.deploy.foreign import contract_argument
+from onestride.deploy.node_options import NodeOptions
 from onestride.deploy.rooms import load
 from onestride.hardware.errors import OneStrideError
 from onestride.hardware.scene import STARTS_FILE, Scene, find_scene
-from onestride.hardware.state import Array
 
 if TYPE_CHECKING:
-    from onestride.deploy.controller import Controller
+    from onestride.deploy.in_process import InProcess
     from onestride.hardware.description import RobotDescription
-    from onestride.hardware.plant import Plant, Progress
 
 SIMULATED = "onestride_controller.simulated"
 
@@ -58,6 +55,7 @@ class Run:
     """Print JSON and nothing else on the standard output."""
     robot_options: RobotOptions = field(default_factory=RobotOptions)
     walk_options: WalkOptions = field(default_factory=WalkOptions)
+    node_options: NodeOptions = field(default_factory=NodeOptions)
 
     def __call__(self) -> int:
         """Run the episodes and print what came of them."""
@@ -81,6 +79,8 @@ class Run:
         return 0
 
     def _through_ros(self, robot: str, scene: Scene) -> dict[str, Any]:
+        film = self.logs / "film.npz" if self.walk_options.film else None
+        contract = {"contract": contract_argument(self.contract)} if self.contract else {}
         run = load(f"{SIMULATED}:SimulatedRun", "ros")(
             policy=self.policy,
             robot=robot,
@@ -91,9 +91,12 @@ class Run:
             nfe=self.nfe,
             seed=self.seed,
             record=self.record,
-            parameters={"contract": contract_argument(self.contract)} if self.contract else {},
+            film=film,
+            parameters={**contract, **self.node_options.parameters},
+            plant={**self.walk_options.plant, "seed": self.seed},
         )
         trials = load(f"{SIMULATED}:run_simulated", "ros")(run, _say)
+        keep_film(scene, film, self.walk_options.film)
         figures = {name: value for name, value in trials.figures.items() if name != "tick_ms_histogram"}
         return {
             "success_rate": sum(episode.success for episode in trials.episodes) / len(trials.episodes),
@@ -104,49 +107,30 @@ class Run:
         }
 
     def _in_process(self, robot_name: str, scene: Scene) -> dict[str, Any]:
-        from functools import partial
-
-        from onestride.deploy.controller import Controller
-        from onestride.deploy.kinematics import ForwardKinematics
-        from onestride.deploy.runtime import InlineInference, PolicyRuntime, runtime_identity
-        from onestride.deploy.simulation import simulate_episode
+        from onestride.deploy.in_process import InProcess
         from onestride.hardware.description import load_robot
-        from onestride.hardware.plant import Plant
 
-        robot = load_robot(robot_name)
-        policy, plant = PolicyRuntime(self.policy, contract=self.contract, nfe=self.nfe), Plant(scene, robot)
-        forward = ForwardKinematics.load(scene.model_path, robot)
-        controller = Controller(policy.contract, robot, forward, InlineInference(policy))
-        if self.record is None:
-            episodes = self._simulated(partial(simulate_episode, controller), controller, plant, scene)
-            journal = {}
-        else:
-            from onestride.deploy.simulation_recording import SimulatedRecording
-
-            inferred = {"nfe": policy.nfe, "runtime": runtime_identity(policy.provider)}
-            with closing(SimulatedRecording(controller, policy.sha256, self.record, **inferred)) as recording:
-                episodes = self._simulated(recording.episode, controller, plant, scene)
-                journal = {"journal": recording.journal}
+        with InProcess(self, load_robot(robot_name), scene) as run:  # pyright: ignore[reportArgumentType] - likewise
+            episodes = self._simulated(run, scene)
+            keep_film(scene, run.write_film(), self.walk_options.film)
         return {
             "success_rate": sum(bool(episode["success"]) for episode in episodes) / len(episodes),
             "episodes": episodes,
             "transport": "none (in process, simulated time)",
             "simulated": True,
-            "node": {"counters": dict(controller.chain.counters)},
-            **journal,
+            "node": {"counters": dict(run.controller.chain.counters)},
+            **run.journal,
         }
 
-    def _simulated(
-        self, run: Callable[[Plant, Array, int], Progress], controller: Controller, plant: Plant, scene: Scene
-    ) -> list[dict[str, Any]]:
+    def _simulated(self, run: InProcess, scene: Scene) -> list[dict[str, Any]]:
         from onestride.hardware.scene import load_starts
 
-        states = load_starts(scene.starts_path)[1] if scene.starts_path else [plant.state]
+        states = load_starts(scene.starts_path)[1] if scene.starts_path else [run.plant.state]
         episodes = []
         for index in range(self.episodes):
-            progress = run(plant, states[index % len(states)], self.seed + index)
-            episodes.append({"episode": index, **asdict(progress), "fault": controller.reason})
-            controller.rearm()
+            progress = run.episode(states[index % len(states)], self.seed + index)
+            episodes.append({"episode": index, **asdict(progress), "fault": run.controller.reason})
+            run.controller.rearm()
         return episodes
 
 

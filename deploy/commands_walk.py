@@ -16,6 +16,7 @@ from onestride.hardware.scene import Scene
 
 if TYPE_CHECKING:
     from onestride.deploy.commands_run import Run
+    from onestride.deploy.in_process import InProcess
 
 WALKS = "onestride_controller.walks"
 
@@ -25,7 +26,7 @@ SECONDS = 10.0
 
 @dataclass
 class WalkOptions:
-    """A robot on legs, and what is wrong with the simulated robot."""
+    """A robot on legs, and of any simulated robot what is wrong with it, and a film."""
 
     model: Path | None = None
     """The robot's MuJoCo XML, for a policy without an environment; default what its description names."""
@@ -45,7 +46,7 @@ class WalkOptions:
     drop: float = 0.0
     """Share of messages that get lost, both ways."""
     film: Path | None = None
-    """GIF of the first walk."""
+    """GIF of the first episode or walk."""
 
     @property
     def plant(self) -> dict[str, Any]:
@@ -112,15 +113,12 @@ def _through_ros(run: Run, scene: Scene, asked: _Asked) -> dict[str, Any]:
         seed=run.seed,
         record=run.record,
         film=film,
-        parameters={**contract, "cmd_vel_topic": asked.topic},
+        parameters={**contract, **run.node_options.parameters, "cmd_vel_topic": asked.topic},
         plant={**options.plant, "cmd-vel-topic": asked.topic, "seed": run.seed},
     )
     course = load(f"{WALKS}:Course", "ros")(asked.commands, asked.seconds, asked.topic)
     trials = load(f"{WALKS}:run_walks", "ros")(wanted, course, _say_walk, _say)
-    if film is not None:
-        problem = load("onestride.training.demo.film:render", "train")(scene.folder, film, options.film, 0)
-        if problem:
-            _say(problem)
+    keep_film(scene, film, options.film)
     return {
         "success_rate": sum(walk.success for walk in trials.episodes) / len(trials.episodes),
         "episodes": [asdict(walk) for walk in trials.episodes],
@@ -131,49 +129,50 @@ def _through_ros(run: Run, scene: Scene, asked: _Asked) -> dict[str, Any]:
 
 
 def _in_process(run: Run, robot: RobotDescription, scene: Scene, asked: _Asked) -> dict[str, Any]:
-    from onestride.deploy.controller import Controller
-    from onestride.deploy.kinematics import ForwardKinematics
-    from onestride.deploy.runtime import InlineInference, PolicyRuntime
-    from onestride.deploy.simulation import simulate_episode
-    from onestride.hardware.plant import Plant
+    from onestride.deploy.in_process import InProcess
+
+    with InProcess(run, robot, scene) as simulated:
+        walks = [_walk(simulated, index, run.seed + index, asked) for index in range(run.episodes)]
+        keep_film(scene, simulated.write_film(), run.walk_options.film)
+    return {
+        "success_rate": sum(walk["success"] for walk in walks) / len(walks),
+        "episodes": walks,
+        "transport": "none (in process, simulated time)",
+        "simulated": True,
+        "node": {"counters": dict(simulated.controller.chain.counters)},
+        **simulated.journal,
+    }
+
+
+def _walk(simulated: InProcess, index: int, seed: int, asked: _Asked) -> dict[str, Any]:
     from onestride.hardware.walking import WalkMeter, command_at
 
-    if run.walk_options.film or run.record or run.walk_options.plant.keys() - {"odometry"}:
-        raise OneStrideError("expected --film, --record and the simulated robot's faults without --no-ros")
-    policy = PolicyRuntime(run.policy, contract=run.contract, nfe=run.nfe)
-    plant = Plant(scene, robot, odometry=run.walk_options.odometry)
-    forward = ForwardKinematics.load(scene.model_path, robot)
-    controller = Controller(policy.contract, robot, forward, InlineInference(policy))
-    meter, walks = WalkMeter(plant), list[dict[str, Any]]()
+    simulated.plant.reset()
+    controller, meter = simulated.controller, WalkMeter(simulated.plant)
 
     def velocity(time: float) -> tuple[float, float, float]:
         command = command_at(asked.commands, asked.seconds, time)
         meter.ask(command)
         return command
 
-    for index in range(run.episodes):
-        plant.reset()
-        meter.begin()
-        progress = simulate_episode(
-            controller,
-            plant,
-            None,
-            run.seed + index,
-            lambda *_: meter.see(),
-            velocity=velocity,
-            duration=asked.seconds,
-        )
-        found, fault = meter.progress(), controller.reason
-        success = found.pop("upright") and not fault
-        walks.append({"episode": index, "success": success, "time": progress.time, **found, "fault": fault})
-        controller.rearm()
-    return {
-        "success_rate": sum(walk["success"] for walk in walks) / len(walks),
-        "episodes": walks,
-        "transport": "none (in process, simulated time)",
-        "simulated": True,
-        "node": {"counters": dict(controller.chain.counters)},
-    }
+    def upright(_: object) -> bool:
+        return bool(meter.progress()["upright"]) and not controller.reason
+
+    limits = {"velocity": velocity, "duration": asked.seconds}
+    progress = simulated.episode(None, seed, lambda *_: meter.see(), succeeded=upright, **limits)
+    found = {name: value for name, value in meter.progress().items() if name != "upright"}
+    walk = {"episode": index, "success": upright(progress), "time": progress.time, **found, "fault": controller.reason}
+    controller.rearm()
+    return walk
+
+
+def keep_film(scene: Scene, film: Path | None, output: Path | None) -> None:
+    """A GIF of the first episode that a plant filmed, where one is asked for; or a word why there is none."""
+    if film is None or output is None:
+        return
+    problem = load("onestride.training.demo.film:render", "train")(scene.folder, film, output, 0)
+    if problem:
+        _say(problem)
 
 
 def _say(line: str) -> None:
@@ -207,6 +206,8 @@ def _print(result: dict[str, Any], json: bool) -> None:
             errors = (f"{stretch[key]:.3f}" for key in ("error", "turn_error"))
             table.add_row(str(walk["episode"]), asked, got, *errors)
     console.print(table)
+    if "journal" in result:
+        console.print(f"recorded: {result['journal']}; next: onestride commit", soft_wrap=True)
     node = result["node"]
     if "tick_ms" in node:
         tick = node["tick_ms"]

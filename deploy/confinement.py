@@ -12,7 +12,7 @@ import fcntl
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from onestride.hardware.errors import OneStrideError
@@ -25,6 +25,9 @@ TRANSPORT = "rmw_fastrtps_cpp"
 
 #: How it finds neighbours there. A profile that the user has is set aside, for it may reach beyond this machine.
 PROFILE = Path(__file__).resolve().with_name("discovery.xml")
+
+#: The same for a process that does without shared memory.
+DATAGRAMS = PROFILE.with_name("datagrams.xml")
 
 
 def unique_namespace() -> str:
@@ -49,6 +52,21 @@ def simulated_environment(domain: int) -> dict[str, str]:
     if os.environ.get("ROS_DISTRO") == "humble":  # it does not know the discovery range, Jazzy warns of this one
         variables["ROS_LOCALHOST_ONLY"] = "1"
     return variables
+
+
+def without_shared_memory(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that keep a ROS 2 process off Fast DDS's shared memory, whose locks a stopped neighbour may hold.
+
+    Whoever writes to such a neighbour waits as long as it stands still. On this machine alone rmw_fastrtps adds shared
+    memory whatever Fast DDS is told; there a profile keeps the process on the loopback in place of the range.
+
+    Args:
+        environment: the process's own.
+    """
+    if environment.get("ROS_AUTOMATIC_DISCOVERY_RANGE") != "LOCALHOST":
+        return {"FASTDDS_BUILTIN_TRANSPORTS": "UDPv4"}
+    profiles = {name: str(DATAGRAMS) for name in ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")}
+    return {"ROS_AUTOMATIC_DISCOVERY_RANGE": "SYSTEM_DEFAULT", **profiles}
 
 
 @contextlib.contextmanager

@@ -86,6 +86,7 @@ class Tick:
         actor: who acts; None without a person at the controls.
         policy_action: the policy's action of the running step (Da,), whoever acts, in the tick that learns of it.
         damping: the robot shall be damped: no stiffness, whatever `command` says.
+        velocity: of the base, as the estimator has it (3,) [m/s]; None without one, or unless active.
     """
 
     mode: Mode
@@ -98,6 +99,7 @@ class Tick:
     actor: Actor | None = None
     policy_action: Array | None = None
     damping: bool = False
+    velocity: Array | None = None
 
 
 class Controller:
@@ -251,7 +253,8 @@ class Controller:
             return self._faulted(now, measurement, certified.reason)
         self.chain.sent(state, certified.action)
         self._remember(certified.action)
-        return Tick(Mode.ACTIVE, certified.action, nominal, certified, observation, action)
+        velocity = None if self.estimator is None else self.estimator.velocity(measurement)
+        return Tick(Mode.ACTIVE, certified.action, nominal, certified, observation, action, velocity=velocity)
 
     def _aim(self, target: Array) -> None:
         """Have the nominal command reach `target` (n,) [rad] by the end of the policy step."""

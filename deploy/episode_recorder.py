@@ -10,6 +10,7 @@ from typing import Any
 from onestride.datasets.recording import Recorder
 from onestride.deploy.controller import Mode
 from onestride.deploy.recorded import TICKS, PolicyStep, PolicySteps, recorded_schema, tick_values
+from onestride.deploy.recorded_base import ESTIMATE
 from onestride.deploy.ticks import TickLayout, TickRow
 from onestride.hardware.errors import OneStrideError
 
@@ -82,6 +83,8 @@ class EpisodeRecorder:
         values = tick_values(row)
         if values is not None:
             self._recorder.step(values, stream=TICKS, stamp=row.moment.stamp)
+        if row.velocity is not None:
+            self._recorder.step({ESTIMATE: row.velocity}, stream=ESTIMATE, stamp=row.moment.stamp)
         done = self._steps.add(row, expected=self._first)
         self._faulted = self._faulted or row.mode is Mode.FAULT
         if done is not None:

@@ -66,15 +66,19 @@ def drive(robot: RobotDescription, driver: str, profile: DriverProfile, contract
     """
     pairs = tuple((group, _command_for(group, driver, profile)) for group in robot.commands)
     remappings = {group.topic: command.topic for group, command in pairs if group.topic != command.topic}
-    for stream in contract.streams:
-        if stream.name not in STREAMS or stream.name not in profile.states:
-            continue
-        ours, state = STREAMS[stream.name], profile.states[stream.name]
+    for stream in sorted(_heard(robot, contract) & profile.states.keys()):
+        ours, state = STREAMS[stream], profile.states[stream]
         if state.message != ours[1]:
-            raise OneStrideError(f"driver {driver}: {stream.name}: expected {ours[1]}, it publishes {state.message}")
+            raise OneStrideError(f"driver {driver}: {stream}: expected {ours[1]}, it publishes {state.message}")
         if state.topic != ours[0]:
             remappings[ours[0]] = state.topic
     return Driven(pairs, remappings)
+
+
+def _heard(robot: RobotDescription, contract: Contract) -> Set[str]:
+    """Streams that the node hears: the policy's, the joints, and on legs what guards and estimator want."""
+    legs = () if robot.base is None else ("imu", "foot_forces")
+    return {"joints", *legs, *(stream.name for stream in contract.streams)} & STREAMS.keys()
 
 
 def _command_for(group: CommandGroup, driver: str, profile: DriverProfile) -> DriverCommand:

@@ -5,12 +5,13 @@ MuJoCo computes forward kinematics and Jacobians; inverse kinematics is damped l
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import mujoco
 import numpy as np
 
-from onestride.deploy.safety.capsules import capsules_of, model_with_capsules
+from onestride.deploy.kinematic_model import kinematic_model
 from onestride.deploy.terms import IncrementKinematics
 from onestride.hardware.description import RobotDescription
 from onestride.hardware.errors import OneStrideError, unknown
@@ -34,24 +35,30 @@ def wrap(angle: float) -> float:
 
 
 class ForwardKinematics:
-    """Poses of a robot's frames in the world. Not thread-safe: one instance per thread."""
+    """Poses of a robot's frames in the world. Not thread-safe: one instance per thread.
 
-    def __init__(self, model: mujoco.MjModel, robot: RobotDescription) -> None:
-        self.model, self.robot = model, robot
+    Args:
+        model: that holds the robot.
+        robot: whose frames are asked for.
+        solids: whether the model still has all shapes that may touch something.
+    """
+
+    def __init__(self, model: mujoco.MjModel, robot: RobotDescription, *, solids: bool = True) -> None:
+        self.model, self.robot, self.solids = model, robot, solids
         self.data = mujoco.MjData(model)
         self.qpos = np.array([self._joint(joint.model_joint, model.jnt_qposadr) for joint in robot.joints])
         self.dofs = np.array([self._joint(joint.model_joint, model.jnt_dofadr) for joint in robot.joints])
         self._sites = {frame: self._site(site) for frame, site in robot.frames.items()}
 
     @classmethod
-    def load(cls, model_path: Path, robot: RobotDescription) -> ForwardKinematics:
-        """Read the MuJoCo model that holds the robot, and add the capsules that its safety declares.
+    def load(cls, model_path: Path, robot: RobotDescription, *, solids: bool = True) -> ForwardKinematics:
+        """Read what kinematics needs of the MuJoCo model that holds the robot, see `kinematic_model`.
 
         Raises:
             OneStrideError: the model is unreadable or lacks a joint, a frame or a capsule's body of the robot.
         """
         try:
-            return cls(model_with_capsules(model_path, capsules_of(robot)), robot)
+            return cls(kinematic_model(model_path, robot, solids=solids), robot, solids=solids)
         except ValueError as error:
             raise OneStrideError(f"{model_path}: MuJoCo refuses the model: {error}") from None
 
@@ -105,7 +112,8 @@ class IncrementSolver:
         self._jacobian = np.empty((6, forward.model.nv))
         self._error = np.empty(6)
         self._quaternion, self._inverse, self._difference = np.empty(4), np.empty(4), np.empty(4)
-        self._damping = terms.damping * np.eye(6)
+        self._damping, self._step = terms.damping * np.eye(6), np.empty(6)
+        self._orientation = np.array(terms.orientation)
         self._lowest, self._highest = (np.array(corner) for corner in terms.workspace)
         self._offset, self._turn = self._rigid_transform()
 
@@ -132,11 +140,12 @@ class IncrementSolver:
             Targets (k,) [rad] of the joints that `terms` names.
         """
         self.forward.place(position, velocity, self.terms.delay)
-        wanted = np.clip(self.forward.position(self.terms.frame) + translation, self._lowest, self._highest)
+        wanted = self.forward.position(self.terms.frame) + translation
+        wanted = np.minimum(np.maximum(wanted, self._lowest), self._highest)
         turned = wrap(yaw + yaw_of_matrix(self.forward.rotation(self.terms.frame)))
         quaternion = np.empty(4)
         about_z = np.array([np.cos(turned / 2), 0.0, 0.0, np.sin(turned / 2)])
-        mujoco.mju_mulQuat(quaternion, about_z, np.array(self.terms.orientation))
+        mujoco.mju_mulQuat(quaternion, about_z, self._orientation)
         return self._solve(*self._solved_pose(wanted, quaternion), position)
 
     def _solved_pose(self, position: Array, quaternion: Array) -> tuple[Array, Array]:
@@ -151,20 +160,33 @@ class IncrementSolver:
 
         Reference: Buss, "Introduction to inverse kinematics" (2009), section 6.
         """
-        model, data, terms = self.forward.model, self.forward.data, self.terms
+        model, data = self.forward.model, self.forward.data
         data.qpos[self.forward.qpos] = start
-        for _ in range(terms.iterations):
+        for _ in range(self.terms.iterations):
             mujoco.mj_kinematics(model, data)
             self._pose_error(position, quaternion)
             if self._within_tolerance():
                 break
-            mujoco.mj_comPos(model, data)
-            mujoco.mj_jacSite(model, data, self._jacobian[:3], self._jacobian[3:], self._site)
-            jacobian = self._jacobian[:, self._dofs]
-            step = jacobian.T @ np.linalg.solve(jacobian @ jacobian.T + self._damping, self._error)
-            largest = np.abs(step).max()
-            data.qpos[self._qpos] += step * min(1.0, terms.max_joint_step / max(largest, 1e-12))
+            data.qpos[self._qpos] += self._joint_step()
         return np.array(data.qpos[self._qpos])
+
+    def _joint_step(self) -> Array:
+        """`Jᵀ (J Jᵀ + damping)⁻¹ error` (k,) [rad], shortened to the largest step."""
+        model, data, terms = self.forward.model, self.forward.data, self.terms
+        mujoco.mj_comPos(model, data)
+        mujoco.mj_jacSite(model, data, self._jacobian[:3], self._jacobian[3:], self._site)
+        jacobian = self._jacobian[:, self._dofs]
+        step = jacobian.T @ self._solved(jacobian @ jacobian.T + self._damping)
+        return np.asarray(step * min(1.0, terms.max_joint_step / max(float(np.abs(step).max()), 1e-12)))
+
+    def _solved(self, square: Array) -> Array:
+        """The error (6,) through a symmetric matrix (6, 6), whose factor takes its place.
+
+        No pivot of the matrix is below the damping, but for rounding.
+        """
+        mujoco.mju_cholFactor(square, max(self.terms.damping, mujoco.mjMINVAL))
+        mujoco.mju_cholSolve(self._step, square, self._error)
+        return self._step
 
     def _pose_error(self, position: Array, quaternion: Array) -> None:
         data = self.forward.data
@@ -175,5 +197,5 @@ class IncrementSolver:
         mujoco.mju_quat2Vel(self._error[3:], self._difference, 1.0)
 
     def _within_tolerance(self) -> bool:
-        translation, rotation = np.linalg.norm(self._error[:3]), np.linalg.norm(self._error[3:])
-        return bool(translation <= self.terms.position_tolerance and rotation <= self.terms.orientation_tolerance)
+        p, r, terms = self._error[:3], self._error[3:], self.terms
+        return math.sqrt(p @ p) <= terms.position_tolerance and math.sqrt(r @ r) <= terms.orientation_tolerance

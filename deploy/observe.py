@@ -7,6 +7,7 @@ from functools import partial
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onestride.deploy.contract import Contract
 from onestride.deploy.kinematics import ForwardKinematics, yaw_of_matrix, yaw_of_quaternion
@@ -51,14 +52,23 @@ class Observer:
 
     def __init__(self, contract: Contract, forward: ForwardKinematics, estimator: BaseVelocity | None = None) -> None:
         self.contract, self._forward, self._estimator = contract, forward, estimator
-        self._parts: list[tuple[slice, Reading, ObservationTerm]] = []
+        self._parts: list[tuple[slice, Reading]] = []
+        self._offset, self._scale = np.zeros(contract.observation_size), np.ones(contract.observation_size)
+        self._low, self._high = np.full((2, contract.observation_size), [[-np.inf], [np.inf]])
         start = 0
         for term in contract.observations:
-            self._parts.append((slice(start, start + term.size), self._reading(term), term))
+            self._add(slice(start, start + term.size), term)
             start += term.size
         self._history = np.zeros((contract.history, contract.observation_size))
         self._order = np.array(contract.flat_order)
         self.reset()
+
+    def _add(self, place: slice, term: ObservationTerm) -> None:
+        reading = self._reading(term)
+        self._parts.append((place, partial(_cos_sin, reading) if term.encoding == "cos_sin" else reading))
+        self._offset[place], self._scale[place] = term.offset or 0.0, term.scale
+        if term.clip is not None:
+            self._low[place], self._high[place] = term.clip
 
     def reset(self) -> None:
         """Forget the history, which the next observation fills, and the last action, which becomes zero."""
@@ -85,10 +95,11 @@ class Observer:
 
     def step(self, measurement: Measurement) -> Array:
         """The observation (Do,) of one measurement, without history."""
-        observation = np.empty(self.contract.observation_size)
-        for place, reading, term in self._parts:
-            observation[place] = _scaled(term, reading(measurement))
-        return observation
+        read = np.empty(self._scale.shape)
+        for place, reading in self._parts:
+            read[place] = reading(measurement)
+        scaled = (read - self._offset) * self._scale
+        return np.asarray(np.minimum(np.maximum(scaled, self._low), self._high))
 
     def missing_sources(self, measurement: Measurement) -> list[str]:
         """Streams that terms cannot do without and the measurement lacks, by name."""
@@ -100,7 +111,7 @@ class Observer:
     def _reading(self, term: ObservationTerm) -> Reading:
         source = term.source
         if isinstance(source, JointSource):
-            return partial(_joints, source.field, self._forward.robot.indices(source.joints))
+            return partial(_joints, source.field, np.array(self._forward.robot.indices(source.joints)))
         if isinstance(source, FrameSource):
             self._forward.site(source.frame)
             return partial(self._frame, source)
@@ -140,7 +151,7 @@ class Observer:
         return np.array([yaw_of_matrix(rotation)]) if source.field == "yaw" else _quaternion(rotation)
 
 
-def _joints(field: str, indices: list[int], measurement: Measurement) -> Array:
+def _joints(field: str, indices: NDArray[np.intp], measurement: Measurement) -> Array:
     values = measurement.position if field == "position" else measurement.velocity
     return values[indices]
 
@@ -201,7 +212,6 @@ def _quaternion(rotation: Array) -> Array:
     return quaternion
 
 
-def _scaled(term: ObservationTerm, reading: Array) -> Array:
-    value = np.concatenate([np.cos(reading), np.sin(reading)]) if term.encoding == "cos_sin" else reading
-    value = (value - np.array(term.offset or (0.0,))) * np.asarray(term.scale)
-    return np.array(value if term.clip is None else np.clip(value, *term.clip))
+def _cos_sin(reading: Reading, measurement: Measurement) -> Array:
+    angles = reading(measurement)
+    return np.concatenate([np.cos(angles), np.sin(angles)])

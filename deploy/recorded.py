@@ -16,12 +16,13 @@ import numpy as np
 from onestride.datasets.schema import Feature, LabelSource, Role, Schema
 from onestride.deploy.contract import Contract
 from onestride.deploy.controller import Actor
+from onestride.deploy.recorded_base import base_features
 from onestride.deploy.terms import ObjectSource, ScalarSource
 from onestride.deploy.ticks import ACTORS, MODES, TickLayout, TickRow
 from onestride.hardware.state import Array
 
-#: Streams beside the base.
-TICKS, JOINTS = "ticks", "joint_states"
+#: Streams beside the base. Efforts have one of their own, which stays empty where the robot reports none.
+TICKS, JOINTS, EFFORTS = "ticks", "joint_states", "joint_effort"
 
 #: Sources of a label by their number in the feature `label_source`.
 LABEL_SOURCES: tuple[str, ...] = get_args(LabelSource)
@@ -72,6 +73,7 @@ def recorded_schema(layout: TickLayout) -> Schema:
             *supervised,
             *_ticks(layout),
             *_joints(layout),
+            *base_features(layout),
             *_surroundings(contract),
             *_commands(layout),
         ),
@@ -134,6 +136,7 @@ def _joints(layout: TickLayout) -> list[Feature]:
     return [
         _row("joint_position", JOINTS, "float64", layout.joints, "rad", role="state"),
         _row("joint_velocity", JOINTS, "float64", layout.joints, "rad/s", role="state"),
+        _row(EFFORTS, EFFORTS, "float64", layout.joints, "Nm", role="state"),
     ]
 
 

@@ -2,7 +2,7 @@
 
 In a recording made in one process, in simulated time, each tick has exactly the measurement that it saw. A recording
 made over DDS has every message by its stamp; here each tick is given the newest that had arrived, as far as that is
-known, which may be another one than the node took. Efforts are not recorded.
+known, which may be another one than the node took.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from onestride.datasets.schema import BASE, Episode
 from onestride.deploy.contract import Contract
 from onestride.deploy.controller import Controller, Mode, Tick
 from onestride.deploy.kinematics import ForwardKinematics
-from onestride.deploy.recorded import JOINTS, TICKS, object_stream, observed, scalar_stream
+from onestride.deploy.recorded import EFFORTS, JOINTS, TICKS, object_stream, observed, scalar_stream
+from onestride.deploy.recorded_base import base_streams, read_inertial
 from onestride.deploy.replay import Difference, Part, parts_of
 from onestride.deploy.runtime import InlineInference, PolicyRuntime
-from onestride.deploy.terms import FrameSource, JointSource, LastActionSource, ObjectSource, ScalarSource
+from onestride.deploy.sources import COMMAND, IMU
 from onestride.deploy.ticks import MODES
 from onestride.hardware.description import RobotDescription
 from onestride.hardware.errors import OneStrideError
@@ -28,9 +29,6 @@ from onestride.hardware.state import Array, Measurement, Pose
 
 _ACTIVE = MODES.index(Mode.ACTIVE)
 _AGE = 2  # of the joint state, in the feature `timing`
-
-#: Sources whose readings a recording holds, or that the controller knows of itself.
-_RECORDED = (JointSource, FrameSource, ObjectSource, ScalarSource, LastActionSource)
 
 
 @dataclass(frozen=True)
@@ -50,11 +48,6 @@ class ControllerReplay:
     ended: str = ""
 
 
-def not_recorded(contract: Contract) -> list[str]:
-    """Observation terms whose readings no recording holds."""
-    return [term.name for term in contract.observations if not isinstance(term.source, _RECORDED)]
-
-
 def replay_controller(
     policy: PolicyRuntime, robot: RobotDescription, forward: ForwardKinematics, episode: Episode, seed: int
 ) -> ControllerReplay:
@@ -63,10 +56,7 @@ def replay_controller(
     Raises:
         OneStrideError: the recording lacks what an observation is made from, or the controller refuses to begin.
     """
-    missing = not_recorded(policy.contract)
-    if missing:
-        raise OneStrideError(f"a recording does not hold the readings of: {', '.join(missing)}")
-    measured = _Measured(policy.contract, episode)
+    measured = _Measured(policy.contract, robot, episode)
     controller = Controller(policy.contract, robot, forward, InlineInference(policy))
     times = _times(episode, controller.period)
     ticks = list(_ticks(controller, measured, times, seed))
@@ -123,41 +113,58 @@ class _Measured:
         exact: whether the ticks took no time and every stream has a row at each, as in simulated time.
     """
 
-    def __init__(self, contract: Contract, episode: Episode) -> None:
+    def __init__(self, contract: Contract, robot: RobotDescription, episode: Episode) -> None:
         self._data, self._clocks = episode.data, episode.timestamps
         self._objects, self._scalars = observed(contract)
-        stamps, timing = self._clocks[TICKS], self._data["timing"]
+        self._base = base_streams(contract, legged=robot.base is not None)
+        self._stamps, timing = self._clocks[TICKS], self._data["timing"]
         self.exact = not timing.any()
-        self._ages = timing[:, _AGE]
-        seen = stamps - np.round(self._ages * 1e9).astype(np.int64)
-        self._rows = {stream: self._latest(stream, seen) for stream in self._streams}
-        self._stamps = stamps
+        self._seen = self._stamps - np.round(timing[:, _AGE] * 1e9).astype(np.int64)
+        self._rows = {stream: self._latest(stream) for stream in self._streams}
+        self._optional = {stream: self._before(stream) for stream in (EFFORTS, *self._base.optional)}
 
     @property
     def _streams(self) -> tuple[str, ...]:
-        return (JOINTS, *map(object_stream, self._objects), *map(scalar_stream, self._scalars))
+        objects, scalars = map(object_stream, self._objects), map(scalar_stream, self._scalars)
+        return (JOINTS, *objects, *scalars, *self._base.required)
 
-    def _latest(self, stream: str, seen: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _latest(self, stream: str) -> NDArray[np.int64]:
         """The last row of a stream that was stamped before each tick looked, its first before that."""
         if not len(self._clocks.get(stream, ())):
             raise OneStrideError(f"expected rows of stream {stream!r} in the recording, got none")
-        return np.maximum(np.searchsorted(self._clocks[stream], seen, side="right") - 1, 0)
+        return np.maximum(self._before(stream), 0)
+
+    def _before(self, stream: str) -> NDArray[np.int64]:
+        """The last row of a stream that was stamped before each tick looked; -1 where there was none yet.
+
+        Sensors report with the joints; what is asked of the base comes at any time.
+        """
+        clock = self._clocks.get(stream, np.empty(0, np.int64))
+        looked = self._stamps if stream == COMMAND.name else self._seen
+        return np.searchsorted(clock, looked, side="right") - 1
 
     def at(self, index: int, now: float) -> Measurement:
         """What the tick saw at `now` [s]."""
         row = {stream: int(rows[index]) for stream, rows in self._rows.items()}
-        poses = {name: self._data[object_stream(name)][row[object_stream(name)]] for name in self._objects}
+        row |= {stream: int(rows[index]) for stream, rows in self._optional.items() if rows[index] >= 0}
+        poses = {name: self._reading(object_stream(name), row) for name in self._objects}
         return Measurement(
-            position=np.array(self._data["joint_position"][row[JOINTS]]),
-            velocity=np.array(self._data["joint_velocity"][row[JOINTS]]),
-            objects={name: Pose(np.array(pose[:3]), np.array(pose[3:])) for name, pose in poses.items()},
-            scalars={name: float(self._data[scalar_stream(name)][row[scalar_stream(name)]]) for name in self._scalars},
+            position=self._reading("joint_position", row, JOINTS),
+            velocity=self._reading("joint_velocity", row, JOINTS),
+            objects={name: Pose(pose[:3], pose[3:]) for name, pose in poses.items()},
+            scalars={name: float(self._reading(scalar_stream(name), row)) for name in self._scalars},
             received=self._received(row, index, now),
+            effort=self._reading(EFFORTS, row) if EFFORTS in row else None,
+            imu=read_inertial(self._data, row[IMU.name]) if IMU.name in row else None,
+            vectors={name: self._reading(name, row) for name in self._base.vectors if name in row},
         )
+
+    def _reading(self, feature: str, row: dict[str, int], stream: str = "") -> Array:
+        return np.array(self._data[feature][row[stream or feature]])
 
     def _received(self, row: dict[str, int], index: int, now: float) -> dict[str, float]:
         """When each stream's sample came, as far as its stamp tells."""
         names = {JOINTS: "joints"} | {object_stream(name): name for name in self._objects}
-        names |= {scalar_stream(name): name for name in self._scalars}
-        ages = {s: (int(self._stamps[index]) - int(self._clocks[s][at])) * 1e-9 for s, at in row.items()}
+        names |= {scalar_stream(name): name for name in self._scalars} | {name: name for name in self._base.all}
+        ages = {s: (int(self._stamps[index]) - int(self._clocks[s][at])) * 1e-9 for s, at in row.items() if s in names}
         return {names[stream]: now - max(0.0, age) for stream, age in ages.items()}

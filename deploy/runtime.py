@@ -133,6 +133,7 @@ class PolicyRuntime:
         self._images = {term.name: np.zeros((1, history, *term.shape), np.uint8) for term in self.contract.images}
         pictures = {term.input_name: self._images[term.name] for term in self.contract.images}
         feed: dict[str, NDArray[Any]] = {"observation": self._observation, "noise": self._noise, **pictures}
+        self._draws = graph is None
         if graph is not None:
             feed = {graph.input: self._observation}
         try:
@@ -176,7 +177,7 @@ class PolicyRuntime:
 
     def copy_in(self, observation: Array, images: Images | None = None) -> None:
         """The first step of `infer`: draw the next noise, and bring all inputs to the device."""
-        if self.contract.graph is None:
+        if self._draws:
             self._generator.standard_normal(out=self._noise, dtype=np.float32)
         self._fill(observation, images)
 

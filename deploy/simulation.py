@@ -17,13 +17,16 @@ from onestride.hardware.state import Measurement
 #: What somebody asks of a base at a simulated time [s]: vx, vy [m/s], wz [rad/s].
 VelocityCommand = Callable[[float], ArrayLike]
 
+#: Sees every tick with the measurement that it saw.
+Watch = Callable[[Tick, Measurement], None]
+
 
 def simulate_episode(
     controller: Controller,
     plant: Plant,
     start: ArrayLike | None,
     seed: int,
-    watch: Callable[[Tick, Measurement], None] | None = None,
+    watch: Watch | None = None,
     *,
     velocity: VelocityCommand | None = None,
     duration: float = math.inf,

@@ -6,6 +6,7 @@ own. Ticks are packed where the control loop runs and unpacked where they are re
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -81,6 +82,7 @@ class TickRow:
         action: the nominal one (Da,), if one began to be executed.
         actor: who acts; None without a person at the controls.
         policy_action: the policy's (Da,) in the running step, where a person is at the controls and it is known.
+        velocity: of the base, as estimated (3,) [m/s]; None where nothing estimates it.
     """
 
     moment: Moment
@@ -93,6 +95,7 @@ class TickRow:
     action: Array | None
     actor: Actor | None = None
     policy_action: Array | None = None
+    velocity: Array | None = None
 
 
 class TickLayout(Model):
@@ -110,6 +113,9 @@ class TickLayout(Model):
         nfe: network evaluations per action; None where no policy runs, or it is not known.
         runtime: what the bits of an inference depend on beside the file, see `runtime_identity`.
         varied: why the actions depended on how long each inference took; empty where they did not.
+        feet: of a robot on legs, in the order of their forces; empty for a robot without a floating base.
+        imu_frame: that messages of the inertial sensor name; None where that is not checked.
+        topics: of streams that have another than their usual one, by the stream's name.
     """
 
     format: Literal[1] = 1
@@ -123,6 +129,9 @@ class TickLayout(Model):
     nfe: int | None = None
     runtime: str = ""
     varied: str = ""
+    feet: tuple[str, ...] = ()
+    imu_frame: str | None = None
+    topics: dict[str, str] = Field(default_factory=dict)
 
     @classmethod
     def of(
@@ -134,6 +143,7 @@ class TickLayout(Model):
         nfe: int | None = None,
         runtime: str = "",
         varied: str = "",
+        topics: Mapping[str, str] | None = None,
     ) -> TickLayout:
         """The layout of a controller's ticks."""
         robot: RobotDescription = controller.robot
@@ -148,6 +158,9 @@ class TickLayout(Model):
             nfe=nfe,
             runtime=runtime,
             varied=varied,
+            feet=() if robot.base is None else tuple(foot.name for foot in robot.base.feet),
+            imu_frame=None if robot.base is None else robot.base.imu_frame,
+            topics=dict(topics or {}),
         )
 
     @cached_property
@@ -162,6 +175,7 @@ class TickLayout(Model):
             "action": self.contract.action_size,
             "actor": 1 if self.operator else 0,
             "policy_action": self.contract.action_size if self.operator else 0,
+            "velocity": 3 if self.contract.needs_estimator else 0,
         }
         ends = np.cumsum(list(sizes.values())).tolist()
         return {name: slice(end - size, end) for (name, size), end in zip(sizes.items(), ends, strict=True)}
@@ -169,7 +183,7 @@ class TickLayout(Model):
     @property
     def size(self) -> int:
         """Numbers in a packed tick."""
-        return int(self.places["policy_action"].stop)
+        return int(self.places["velocity"].stop)
 
     def pack(self, into: Array, tick: Tick, moment: Moment) -> None:
         """Write a tick into `into` (size,); absent parts become NaN."""
@@ -197,6 +211,7 @@ class TickLayout(Model):
         if self.operator:
             into[self.places["actor"]] = np.nan if tick.actor is None else ACTORS.index(tick.actor)
             into[self.places["policy_action"]] = _or_nan(tick.policy_action)
+        into[self.places["velocity"]] = _or_nan(tick.velocity)
 
     def unpack(self, values: Array) -> TickRow:
         """A tick from its numbers.
@@ -229,6 +244,7 @@ class TickLayout(Model):
             action=np.array(values[self.places["action"]]) if head["acted"] else None,
             actor=self._actor(values[self.places["actor"]]),
             policy_action=_known(values[self.places["policy_action"]]),
+            velocity=_known(values[self.places["velocity"]]),
         )
 
     @staticmethod

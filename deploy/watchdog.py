@@ -7,6 +7,7 @@ what nobody looked at is not silence.
 
 from __future__ import annotations
 
+import math
 from enum import Enum
 
 from onestride.deploy.heartbeat import Heartbeat
@@ -24,6 +25,9 @@ MOVING = 2
 #: Looks within the declared detection time. A heartbeat may have come right after a look: one less are silent.
 LOOKS = 10
 
+#: How long a controller may take to hear that its watchdog ends, before its own safe stop begins [s].
+NOTICE = 1.0
+
 
 class Watch(Enum):
     """What the watchdog is doing."""
@@ -32,6 +36,8 @@ class Watch(Enum):
     """No controller is in charge: none was heard, or it said that it sends nothing."""
     WATCHING = "watching"
     """A controller is in charge and alive."""
+    LEAVING = "leaving"
+    """As watching, but asked to end: the controller is to bring the robot to rest while somebody still watches."""
     STOPPING = "stopping"
     """The controller died while it was in charge: the watchdog sends the safe stop, until it is rearmed."""
 
@@ -54,6 +60,7 @@ class Watchdog:
         self._silent = 0
         self._plan: Stop | None = None
         self._back = False
+        self._leaving: int | None = None
 
     @property
     def look_period(self) -> float:
@@ -82,17 +89,35 @@ class Watchdog:
             self._back = not heartbeat.in_charge
             return
         self._last = heartbeat
-        self.watch = Watch.WATCHING if heartbeat.in_charge else Watch.WAITING
+        watching = Watch.LEAVING if self._leaving is not None else Watch.WATCHING
+        self.watch = watching if heartbeat.in_charge else Watch.WAITING
 
     def look(self) -> bool:
         """Once every look period, after what has come was heard: whether the robot is to be stopped from now on."""
-        if self.watch is not Watch.WATCHING or self._last is None:
+        if self.watch not in (Watch.WATCHING, Watch.LEAVING) or self._last is None:
             return False
         self._silent += 1
+        if self._leaving:
+            self._leaving -= 1
         if self._silent < LOOKS:
             return False
         self._begin(self._last)
         return True
+
+    def leave(self) -> bool:
+        """Somebody wants this watchdog to end; whether a controller that is in charge has yet to be told."""
+        if self.watch is not Watch.WATCHING:
+            return False
+        allowed = NOTICE + self._robot.safe_stop.completes_within
+        self.watch, self._leaving = Watch.LEAVING, math.ceil(allowed / self.look_period)
+        return True
+
+    @property
+    def may_end(self) -> bool:
+        """Whether nobody is left unwatched in motion: no controller is in charge, or it had its time to stop."""
+        if self.watch is Watch.LEAVING:
+            return self._leaving == 0
+        return self.watch is Watch.WAITING or (self.watch is Watch.STOPPING and self.at_rest)
 
     def _begin(self, last: Heartbeat) -> None:
         self.watch, self.stops, self._back = Watch.STOPPING, self.stops + 1, False

@@ -29,12 +29,14 @@ class Base(Model):
         imu: MuJoCo site of the inertial sensor; its axes are those of the base.
         feet: in the order of `foot_forces`.
         tilt: the angle between the base's z axis and up at which the robot counts as falling [rad].
+        imu_frame: frame that messages of the inertial sensor name; one with another is refused. None: not checked.
     """
 
     body: str
     imu: str
     feet: tuple[Foot, ...] = Field(min_length=1)
     tilt: Positive
+    imu_frame: str | None = None
 
     @model_validator(mode="after")
     def _named_once(self) -> Base:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Any
 
 import mujoco
 import numpy as np
-from pydantic import Field
+from pydantic import Field, ValidationError
 
-from onestride.hardware.model import Model, Positive
+from onestride.hardware.errors import OneStrideError
+from onestride.hardware.model import Model, Positive, explain
 from onestride.hardware.state import Array, Inertial, Measurement, Pose
 
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -94,6 +95,40 @@ class Realism(Model):
     friction: Span | None = None
     mass: Span = (1.0, 1.0)
     gains: Span = (1.0, 1.0)
+
+
+#: Standard deviations of sensors that are not new.
+USUAL_NOISE = Noise(
+    position=0.001,
+    velocity=0.02,
+    effort=0.2,
+    orientation=0.01,
+    angular_velocity=0.05,
+    acceleration=0.2,
+    objects=0.001,
+    vectors={"foot_forces": 3.0, "base_velocity": 0.02},
+)
+
+
+def usual_realism(latency: Span, *, noise: float, **wrong: Any) -> Realism:
+    """What is wrong with a robot, in few numbers.
+
+    Args:
+        latency: from a state to the answer to it [s], one half of it on the way out and one on the way back.
+        noise: factor on `USUAL_NOISE`.
+        wrong: further fields of `Realism`.
+
+    Raises:
+        OneStrideError: that cannot be.
+    """
+    each_way = (0.5 * latency[0], 0.5 * latency[1])
+    deviations = USUAL_NOISE.model_dump()
+    vectors = {name: noise * deviation for name, deviation in deviations.pop("vectors").items()}
+    try:
+        scaled = Noise(**{name: noise * deviation for name, deviation in deviations.items()}, vectors=vectors)
+        return Realism(measurement_latency=each_way, command_latency=each_way, noise=scaled, **wrong)
+    except ValidationError as error:
+        raise OneStrideError(f"cannot simulate that: {explain(error)}") from None
 
 
 class Parameters:

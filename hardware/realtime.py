@@ -5,6 +5,7 @@ Nothing here fails for want of permission. What the system granted, and what it 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import sys
@@ -19,6 +20,10 @@ PRIORITIES = range(1, 100)
 #: A policy's inference goes this far below the control thread, yet before everything that is not realtime: it must
 #: never delay a tick, and a busy machine must not delay it.
 INFERENCE_BELOW = 10
+
+#: Likewise the thread that answers services and says how it goes. It shares the interpreter with the control thread:
+#: put aside in the middle of that by something that is not realtime, it would keep a tick waiting.
+ATTENDANT_BELOW = 11
 
 #: The system's words for: all pages of now and of later stay in memory once they have been touched. Without the last,
 #: every untouched page of every thread's stack would be brought in.
@@ -66,8 +71,21 @@ class Realtime:
 
     def follow(self, name: str = "inference") -> None:
         """Have the calling thread, `name`, go before all but those that keep deadlines."""
+        self._below(INFERENCE_BELOW, name)
+
+    def attend(self, name: str = "executor") -> None:
+        """Have the calling thread, `name`, go after all these, but before what is not realtime."""
+        self._below(ATTENDANT_BELOW, name)
+
+    def stand_back(self) -> None:
+        """Have the calling thread go as it did before, as any other."""
+        if self.priority and sys.platform == "linux":
+            with contextlib.suppress(OSError):  # without permission nothing was changed
+                os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
+
+    def _below(self, distance: int, name: str) -> None:
         if self.priority:
-            self.granted[name] = _first_in_first_out(max(PRIORITIES[0], self.priority - INFERENCE_BELOW))
+            self.granted[name] = _first_in_first_out(max(PRIORITIES[0], self.priority - distance))
 
     def lock_memory(self) -> None:
         """Have the system leave this process's memory in place."""

@@ -1,4 +1,4 @@
-"""A report as one HTML page that needs nothing else: tables, and a bar for every stage."""
+"""A report as one HTML page that needs nothing else: tables, tails, and a bar for every stage."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import html
 from collections.abc import Iterable
 
 from onestride.deploy.bench.report import Condition, Figures, FullTick, Paced, Report, Variant
+from onestride.deploy.bench.tails import draw_tails
 
 COLUMNS = ("min", "p50", "p90", "p95", "p99", "p999", "max")
 COLOURS = {
@@ -20,15 +21,15 @@ COLOURS = {
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}
 table{border-collapse:collapse;margin:.6rem 0}td,th{padding:.15rem .7rem;text-align:right;border-bottom:1px solid #ddd}
 td:first-child,th:first-child{text-align:left}h2{margin-top:2rem}.note{color:#666}.bad{color:#b00020}
-div.wide{overflow-x:auto}"""
+div.wide{overflow-x:auto}table.facts td{text-align:left}"""
 
 
 def build_page(report: Report) -> str:
     """Machine, variants, control tick, and what was skipped."""
     parts = (
         f"<h1>{_safe(report.policy.name)} on {_safe(report.machine.device)}</h1>",
-        f"<h2>Machine</h2>{_table(_facts(report))}",
-        f"<h2>Inference</h2>{''.join(map(_variant, report.variants))}",
+        f"<h2>Machine</h2>{_table(_facts(report), kind='facts')}",
+        f"<h2>Inference</h2>{_inference_tails(report)}{''.join(map(_variant, report.variants))}",
         _tick(report.full_tick) if report.full_tick else "",
         f"<h2>Before and after</h2>{_table(_conditions(report), ('', 'before', 'after'))}",
         _power(report),
@@ -46,7 +47,7 @@ def _facts(report: Report) -> list[tuple[str, str]]:
     policy, machine, jetson = report.policy, report.machine, report.machine.jetson
     facts = [
         ("policy", f"{policy.file}, sha256 {policy.sha256}"),
-        ("shape", f"{policy.observation} to {policy.horizon} × {policy.action}, {policy.candidates} candidates"),
+        ("shape", f"{policy.observation} to {policy.horizon} × {policy.action}, {_candidates(policy.candidates)}"),
         ("processor", f"{machine.processor or machine.machine}, {machine.cores} cores, on {_list(machine.affinity)}"),
         ("clocks pinned", "not known" if machine.pinned is None else str(machine.pinned).lower()),
         ("software", f"onnxruntime {machine.onnxruntime}, numpy {machine.numpy}, Python {machine.python}"),
@@ -58,6 +59,17 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         facts.append(("nvpmodel", jetson.power_mode or "not known"))
         facts.append(("jetson_clocks", "not known" if jetson.clocks is None else f"pinned: {jetson.clocks.pinned}"))
     return facts
+
+
+def _candidates(count: int) -> str:
+    return "one candidate" if count == 1 else f"{count} candidates"
+
+
+def _inference_tails(report: Report) -> str:
+    """A whole inference of each variant at the control rate: what a robot waits for."""
+    series = {one.title.replace("ExecutionProvider", ""): one.paced.stages["policy"] for one in report.variants}
+    caption = "A whole inference at the control rate, from its median to its worst."
+    return f'{draw_tails(series)}<p class="note">{caption}</p>'
 
 
 def _variant(variant: Variant) -> str:
@@ -74,6 +86,7 @@ def _variant(variant: Variant) -> str:
 def _tick(tick: FullTick) -> str:
     paced, faults = tick.paced, ", ".join(f"{count} × {reason}" for reason, count in tick.faults.items())
     return f"""<h2>Control tick of {_safe(tick.robot)}</h2>{_bar(paced)}
+{draw_tails({"tick": paced.stages["tick"], "wake-up": paced.wakeup, "tick with inference": tick.inferring})}
 {_stages(f"paced at {paced.rate_hz:g} Hz", _with_wakeup(paced))}{_stages("with inference", {"tick": tick.inferring})}
 <p class="note">{paced.overruns} overruns, longest run {paced.longest_run}; commands to {_safe(tick.sink)}; faults:
 {_safe(faults or "none")}.</p>"""
@@ -139,10 +152,10 @@ def _skipped(report: Report) -> str:
     return f"<h2>Skipped</h2>{_table(rows, ('what', 'why'))}"
 
 
-def _table(rows: Iterable[tuple[str, ...]], head: tuple[str, ...] = ()) -> str:
+def _table(rows: Iterable[tuple[str, ...]], head: tuple[str, ...] = (), kind: str = "") -> str:
     top = f"<tr>{''.join(f'<th>{_safe(cell)}</th>' for cell in head)}</tr>" if head else ""
     body = "".join(f"<tr>{''.join(f'<td>{_safe(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<table>{top}{body}</table>"
+    return f'<table class="{kind}">{top}{body}</table>'
 
 
 def _list(values: tuple[int, ...]) -> str:

@@ -14,6 +14,7 @@ from onestride.deploy.doctor.answers import Answer, Level
 from onestride.deploy.kinematics import ForwardKinematics
 from onestride.deploy.runtime import InlineInference, PolicyRuntime
 from onestride.deploy.safety.envelope import beyond
+from onestride.deploy.sources import COMMAND
 from onestride.hardware.description import RobotDescription
 from onestride.hardware.errors import OneStrideError
 from onestride.hardware.state import Array, Measurement
@@ -85,9 +86,16 @@ class Heard:
 def judge_streams(contract: Contract, robot: RobotDescription, heard: Heard) -> Iterator[Answer]:
     """Each stream's rate, gaps and stamps, and the joints' names."""
     for stream in heard.streams:
-        bound = robot.detection.joints_stale if stream.name in (JOINTS, "imu") else robot.detection.objects_stale
+        bound = _bound(stream.name, contract, robot)
         yield from _judge_stream(stream, heard.duration, bound, contract.execution.control_rate or 0.0)
     yield judge_joint_names(robot.joint_names, heard.joint_names)
+
+
+def _bound(stream: str, contract: Contract, robot: RobotDescription) -> float:
+    """How long a stream may be silent before the robot faults, or stands still for want of a command [s]."""
+    if stream == COMMAND.name and contract.velocity_command is not None:
+        return contract.velocity_command.timeout
+    return robot.detection.joints_stale if stream in (JOINTS, "imu") else robot.detection.objects_stale
 
 
 def _judge_stream(stream: HeardStream, duration: float, bound: float, wanted: float) -> Iterator[Answer]:
@@ -103,7 +111,8 @@ def _judge_stream(stream: HeardStream, duration: float, bound: float, wanted: fl
     longest, rate = float(gaps.max(initial=0.0)), len(gaps) / float(np.ptp(stream.arrivals)) if len(gaps) else 0.0
     detail = f"{stream.topic} at {rate:.1f} Hz, longest gap {longest * 1e3:.1f} ms"
     if longest > bound or (count < 2 and duration > bound):
-        yield Answer(question, Level.FAIL, f"{detail}; expected at most {bound * 1e3:g} ms, or the robot faults")
+        level, or_else = (Level.FAIL, "the robot faults") if stream.required else (Level.WARN, "it does not count")
+        yield Answer(question, level, f"{detail}; expected at most {bound * 1e3:g} ms, or {or_else}")
     elif stream.name == JOINTS and rate < 0.9 * wanted:
         yield Answer(question, Level.WARN, f"{detail}; expected the control rate, {wanted:g} Hz")
     else:

@@ -74,7 +74,7 @@ class FrozenGuard(Model):
 
 
 class FrozenImuGuard(Model):
-    """Refuses when the inertial sensor's turning and specific force stay the very same numbers while commands move.
+    """Refuses when orientation, turning or force of the inertial sensor stays the very same while commands move.
 
     Attributes:
         moved: how far a command must have moved since the numbers changed [rad].

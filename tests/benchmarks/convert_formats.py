@@ -3,8 +3,8 @@
 robomimic, OGBench and diffusion-policy files hold plain arrays: the raw copy reads and writes them with the format's
 own library (h5py, numpy, zarr). In LeRobot's parquet files, in MCAP and in rosbag2 the numbers lie in rows of tables or
 in messages, which no library copies as arrays: there the raw copy is that of the same arrays by h5py and zarr, one
-uncompressed HDF5 data set for each feature on the other side. The files themselves are made by our own writers and by
-`rosbags`.
+uncompressed HDF5 data set for each feature on the other side. What more such a format demands say its `convert_floors`.
+The files themselves are made by our own writers and by `rosbags`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from zarr.codecs import BloscCodec
 from onestride.datasets.converters import Options, convert
 from onestride.datasets.provenance import Provenance
 from onestride.datasets.schema import Episode, Feature, Role, Schema
-from onestride.datasets.segments import CHUNK_BYTES, LEVEL
+from onestride.datasets.segments import CHUNK_BYTES
 from onestride.datasets.store import Store
+from onestride.datasets.zarr_files import LEVEL
 
 LENGTH = 200
 """Steps of an episode, where nothing else is said."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from onestride.datasets.journal_reader import Journal
 from onestride.deploy.cli import main
 
 
@@ -32,6 +34,30 @@ def test_it_walks_and_says_how_well(go1, capsys):
     assert sideways["velocity"][1] < -0.2
 
 
+def test_faults_film_and_recording_are_there_without_ros(go1, tmp_path, capsys):
+    """The recorded readings are late and noisy, as asked; the film is of the first walk."""
+    wrong = ["--latency", "0.01", "--noise", "1", "--drop", "0.05"]
+    kept = ["--record", str(tmp_path / "journals"), "--film", str(tmp_path / "walk.gif"), "--logs", str(tmp_path)]
+    asked = ["--command=0.3,0,0", "--seconds", "1.2", "--episodes", "2", "--json"]
+    assert main([*go1, *asked, *wrong, *kept]) == 0
+    said = capsys.readouterr()
+    result = json.loads(said.out)
+    assert all(walk["success"] for walk in result["episodes"])
+    with Journal(Path(result["journal"])) as journal:
+        first, second = journal.episodes
+        data = journal.read(first).data
+        attributes = [one.attributes for one in (first, second)]
+    assert [(one["success"], one["seed"]) for one in attributes] == [(True, 0), (True, 1)]
+    assert data["timing"][:, 2].max() >= 0.002, "messages that get lost make the last one older"
+    standing = data["imu_angular_velocity"][:5]
+    assert np.abs(standing).max() > 0.005, "a gyroscope that is not new"
+    with np.load(tmp_path / "film.npz") as film:
+        assert sorted(set(film["episode"])) == [0, 1]
+        assert np.ptp(film["time"][film["episode"] == 0]) == pytest.approx(1.2, abs=0.1)
+        assert film["qpos"].shape[1] == 7 + 12
+    assert (tmp_path / "walk.gif").is_file() or "no film: " in said.err
+
+
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
@@ -40,7 +66,7 @@ def test_it_walks_and_says_how_well(go1, capsys):
         (["--cmd-vel-topic", "/cmd_vel"], "there is no topic without ROS"),
         (["--command=1,2"], "expected vx,vy,wz such as 0.5,0,0, got '1,2'"),
         (["--command=0,0,0", "--seconds", "0"], "expected seconds > 0, got 0.0"),
-        (["--command=0,0,0", "--noise", "1"], "without --no-ros"),
+        (["--command=0,0,0", "--drop", "1.5"], "cannot simulate that: dropped"),
     ],
 )
 def test_what_makes_no_sense_is_refused(go1, capsys, asked, words):

@@ -147,7 +147,14 @@ def stream(
 
 
 RESTING = Inertial(UPRIGHT, np.zeros(3), np.array([0.0, 0.0, 9.81]))
-TREMBLING = [replace(RESTING, acceleration=np.nextafter(RESTING.acceleration, at % 2)) for at in range(200)]
+
+
+def trembling(at: int) -> Inertial:
+    """In the last digit of every number, every other sample."""
+    return Inertial(*(np.nextafter(part, at % 2) for part in (UPRIGHT, np.zeros(3), RESTING.acceleration)))
+
+
+PARTS = ("orientation", "angular_velocity", "acceleration")
 
 
 @given(st.integers(0, 60), st.sampled_from([50.0, 200.0, 500.0]), st.floats(0.051, 0.5))
@@ -167,12 +174,28 @@ def test_a_sensor_without_noise_is_not_frozen_where_the_robot_is_commanded_to_re
 
 
 def test_what_trembles_in_its_last_digit_is_not_frozen():
-    assert refused_at(stream(TREMBLING, [0.3 * (index % 2) for index in range(200)])) is None
+    assert refused_at(stream(list(map(trembling, range(200))), [0.3 * (at % 2) for at in range(200)])) is None
 
 
-def test_one_of_turning_and_force_that_changes_is_enough():
-    turning = [replace(RESTING, angular_velocity=np.array([0.0, 0.0, 1e-9 * at])) for at in range(200)]
-    assert refused_at(stream(turning, [0.01 * at for at in range(200)])) is None
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("since", [0, 60])
+def test_one_part_that_freezes_alone_is_found_and_named(part, since):
+    """The others go on; the command moves steadily: the part has to stay for as long as that takes, and more."""
+    readings = [replace(trembling(at), **{part: getattr(trembling(min(at, since)), part)}) for at in range(200)]
+    states = stream(readings, [0.01 * at for at in range(200)])
+    found = refused_at(states)
+    assert found is not None
+    assert found - since - 6 - round(0.1 * 200) in (0, 1, 2), "5 ticks for 0.05 rad, and the window"
+    guard = FrozenImu(FrozenImuGuard(), ROBOT)
+    *_, last = (guard.certify(one, HOME) for one in states[: found + 1])
+    assert f"its {part.replace('_', ' ')} has not in 0.1 s" in last.reason
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_that_is_still_between_steps_of_its_own_is_not_frozen(part):
+    """A sensor that renews one part every 40 ms only."""
+    readings = [replace(trembling(at), **{part: getattr(RESTING, part) + 1e-6 * (at // 8)}) for at in range(200)]
+    assert refused_at(stream(readings, [0.02 * at for at in range(200)])) is None
 
 
 def test_a_silent_sensor_is_not_a_frozen_one():

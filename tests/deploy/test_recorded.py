@@ -149,7 +149,8 @@ def test_the_schema_is_the_contracts() -> None:
     assert (SCHEMA.label, SCHEMA.label_source) == ("action", "nominal")
     assert (SCHEMA.control_rate, SCHEMA.environment, SCHEMA.robot) == (20.0, "toy/push-v0", "ur5e_2f85")
     commands = [f"command.{group.topic.replace('/', '.')}" for group in ROBOT.commands]
-    assert SCHEMA.streams == ("base", "ticks", "joint_states", "object.cube", "scalar.touch", *commands)
+    sensed = ("joint_states", "joint_effort", "object.cube", "scalar.touch")
+    assert SCHEMA.streams == ("base", "ticks", *sensed, *commands)
 
 
 def told(index: int, *, observed: float | None = None, acted: float | None = None, active: bool = False, run: int = 1):

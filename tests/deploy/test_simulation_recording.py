@@ -80,3 +80,12 @@ def test_the_command_records_and_says_where(small_run, cube_scene, tmp_path, cap
     said = json.loads(capsys.readouterr().out)
     assert main(["commit", said["journal"], str(tmp_path / "own.zarr")]) == 0
     assert Store.open(tmp_path / "own.zarr").num_steps >= said["episodes"][0]["time"] * 20 - 1
+
+
+def test_what_is_wrong_with_an_arm_is_recorded_too(small_run, cube_scene, tmp_path, capsys):
+    run = ["run", str(small_run.policy), "--no-ros", "--episodes", "1", "--scene", str(cube_scene.folder), "--json"]
+    assert main([*run, "--record", str(tmp_path), "--noise", "1", "--latency", "0.02"]) == 0
+    with Journal(json.loads(capsys.readouterr().out)["journal"]) as journal:
+        (one,) = journal.episodes
+        position = journal.read(one).data["joint_position"]
+    assert np.abs(np.diff(position[:5], axis=0)).max() > 1e-4, "an arm at rest, as sensors see it that are not new"

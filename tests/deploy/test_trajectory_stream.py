@@ -145,6 +145,19 @@ def test_the_first_target_is_taken_to_stand_still():
     assert AHEAD > 1.0
 
 
+def test_two_points_by_hand():
+    """0.01 rad in 20 ms is 0.5 rad/s; 30 ms ahead that is 0.015 rad; from there it brakes as the robot declares."""
+    stream, braking = TrajectoryStream(UR5E, ARM, 0.02), UR5E.safe_stop.deceleration
+    stream.next(START)
+    moving, rest = stream.next(START + 0.01 * np.eye(6)[0]).points
+    np.testing.assert_allclose(moving.positions, START + 0.025 * np.eye(6)[0])
+    np.testing.assert_allclose(moving.velocities, 0.5 * np.eye(6)[0])
+    assert moving.time_from_start == pytest.approx(0.03)
+    np.testing.assert_allclose(rest.positions, START + (0.025 + 0.5**2 / (2 * braking)) * np.eye(6)[0])
+    assert not rest.velocities.any()
+    assert rest.time_from_start == pytest.approx(0.03 + 0.5 / braking)
+
+
 @pytest.mark.parametrize(
     ("joints", "period", "message"),
     [

@@ -108,6 +108,17 @@ def test_a_message_is_the_published_struct(rng):
     assert message.crc == crc_bit_by_bit(np.frombuffer(packed[:-4], dtype="<u4").tolist())
 
 
+def test_the_bytes_of_one_motor_by_hand():
+    """24 bytes come before the motors, each has 36; 1.0 is 0x3f800000, 35.0 is 0x420c0000, 0.5 is 0x3f000000."""
+    nothing, first = np.zeros(12), np.eye(12)[0]
+    one = ImpedanceCommand(first, nothing, nothing, 35.0 * first, 0.5 * first)
+    packed = low_command(ORDER, one).packed()
+    assert packed[:24].hex() == "feefff00" + "00" * 20
+    assert packed[24:60].hex() == "01000000" + "0000803f" + "00" * 8 + "00000c42" + "0000003f" + "00" * 12
+    assert packed[60:96].hex() == "01000000" + "00" * 32
+    assert packed[24 + 12 * 36 :][:12].hex() == "01000000" + "b9d2ff4e" + "00007a46", "2.146e9 and 16000: no such motor"
+
+
 def test_every_number_stands_where_it_belongs(rng):
     wanted = command(rng)
     joints = tuple(rng.permutation(ORDER))

@@ -136,3 +136,55 @@ def test_it_is_latched_until_the_controller_is_back_and_it_is_rearmed():
     watchdog.hear(beat())
     assert watchdog.watch is Watch.WATCHING
     assert looks_until_stop(watchdog) == LOOKS
+
+
+# Asked to end
+
+
+def ended_after(watchdog: Watchdog, *, in_charge: bool, most: int = 5000) -> int:
+    """Looks, each with a heartbeat, until it may end."""
+    for count in range(most):
+        if watchdog.may_end:
+            return count
+        watchdog.hear(beat(in_charge=in_charge))
+        assert not watchdog.look()
+    return most
+
+
+def test_it_goes_at_once_where_nobody_is_in_charge():
+    watchdog = Watchdog(ROBOT)
+    assert not watchdog.leave()
+    assert watchdog.may_end
+    watchdog.hear(beat(in_charge=False))
+    assert watchdog.may_end
+
+
+def test_it_stays_until_the_controller_has_had_its_time_to_stop():
+    watchdog = Watchdog(ROBOT)
+    watchdog.hear(beat())
+    assert watchdog.leave()
+    assert not watchdog.leave(), "it is said once"
+    assert watchdog.watch is Watch.LEAVING
+    looks = ended_after(watchdog, in_charge=True)
+    assert looks * watchdog.look_period == pytest.approx(1.0 + ROBOT.safe_stop.completes_within, abs=0.02)
+    assert watchdog.watch is Watch.LEAVING
+
+
+def test_the_controllers_farewell_lets_it_go():
+    watchdog = Watchdog(ROBOT)
+    watchdog.hear(beat())
+    watchdog.leave()
+    assert ended_after(watchdog, in_charge=False) == 1
+
+
+def test_a_controller_that_dies_meanwhile_is_replaced_before_it_goes():
+    watchdog = Watchdog(ROBOT)
+    slow = Heartbeat(True, ROBOT.detection.heartbeat, START, np.full(JOINTS, 0.5), np.zeros(JOINTS))
+    watchdog.hear(slow)  # so slow that its last command still counts as moving
+    watchdog.leave()
+    assert looks_until_stop(watchdog) == LOOKS
+    assert watchdog.watch is Watch.STOPPING
+    assert not watchdog.may_end
+    while not watchdog.at_rest:
+        watchdog.command()
+    assert watchdog.may_end

@@ -11,7 +11,7 @@ import pytest
 
 from onestride.hardware import realtime
 from onestride.hardware.errors import OneStrideError
-from onestride.hardware.realtime import INFERENCE_BELOW, Realtime
+from onestride.hardware.realtime import ATTENDANT_BELOW, INFERENCE_BELOW, Realtime
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="SCHED_FIFO is Linux's")
 
@@ -45,6 +45,15 @@ def test_the_thread_that_follows_is_below_and_still_before_everybody_else(priori
     assert in_a_thread(lambda: [asked.follow(), scheduling()][1]) == (os.SCHED_FIFO, below)
     assert asked.granted == {"control": f"SCHED_FIFO {priority}", "inference": f"SCHED_FIFO {below}"}
     assert scheduling()[0] == os.SCHED_OTHER, "only the thread that asks"
+
+
+@pytest.mark.usefixtures("permitted")
+def test_the_thread_that_attends_is_last_and_stands_back_again():
+    asked = Realtime(priority=40)
+    during, after = in_a_thread(lambda: [asked.attend(), scheduling(), asked.stand_back(), scheduling()][1::2])
+    assert during == (os.SCHED_FIFO, 40 - ATTENDANT_BELOW)
+    assert ATTENDANT_BELOW > INFERENCE_BELOW
+    assert after == (os.SCHED_OTHER, 0)
 
 
 @pytest.mark.usefixtures("permitted")

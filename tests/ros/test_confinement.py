@@ -14,7 +14,13 @@ from pathlib import Path
 import pytest
 
 from onestride.deploy import confinement
-from onestride.deploy.confinement import claim_domain, environment_applied, simulated_environment, unique_namespace
+from onestride.deploy.confinement import (
+    claim_domain,
+    environment_applied,
+    simulated_environment,
+    unique_namespace,
+    without_shared_memory,
+)
 from onestride.hardware.errors import OneStrideError
 
 
@@ -119,6 +125,27 @@ def is_up(interface: Path) -> bool:
     return bool(int((interface / "flags").read_text(), 16) & 1)
 
 
+def shares_memory(pid: int) -> bool:
+    """Whether a process listens on Fast DDS's shared memory, by the names of its threads."""
+    return any(name.read_text().startswith("dds.shm") for name in Path(f"/proc/{pid}/task").glob("*/comm"))
+
+
+def test_the_watchdog_takes_no_lock_that_a_stopped_controller_may_hold(session, ground):
+    pytest.importorskip("rclpy", reason="needs ROS 2: pip install 'onestride[ros]'")
+    plant, watchdog, supervisor = session.plant(ground), session.watchdog("ur5e_2f85"), session.supervisor()
+    supervisor.trigger("onestride_plant/progress", timeout=20.0)
+    supervisor.trigger("onestride_watchdog/status", timeout=20.0)
+    assert shares_memory(plant.pid), "threads have other names now, so the test shows nothing"
+    assert not shares_memory(watchdog.pid)
+
+
+def test_off_this_machine_fast_dds_itself_is_told_to_do_without_shared_memory():
+    assert without_shared_memory({}) == {"FASTDDS_BUILTIN_TRANSPORTS": "UDPv4"}
+    confined = without_shared_memory(simulated_environment(42))
+    assert confined.pop("ROS_AUTOMATIC_DISCOVERY_RANGE") == "SYSTEM_DEFAULT"  # else shared memory is added
+    assert {Path(path).name for path in confined.values()} == {"datagrams.xml"}
+
+
 def test_nothing_leaves_the_machine(session, ground):
     """DDS talks over loopback (and shared memory) only, seen on the wire of every interface."""
     pytest.importorskip("rclpy", reason="needs ROS 2: pip install 'onestride[ros]'")
@@ -129,8 +156,10 @@ def test_nothing_leaves_the_machine(session, ground):
     for wire in wires.values():
         wire.start()
     session.plant(ground)
+    session.watchdog("ur5e_2f85")
     supervisor = session.supervisor()
     supervisor.trigger("onestride_plant/progress", timeout=20.0)
+    supervisor.trigger("onestride_watchdog/status", timeout=20.0)
     time.sleep(0.5)
     for wire in wires.values():
         wire.listening = False

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import time
+import weakref
 from collections import Counter
 from types import SimpleNamespace
 
@@ -23,6 +25,7 @@ from onestride.hardware.description import load_robot
 from onestride.hardware.plant import Plant
 from onestride.hardware.scene import Scene
 from onestride_controller import report as report_module
+from onestride_controller import sweeping
 from onestride_controller.control_thread import JITTER, ControlThread, replaced_after
 from onestride_controller.messages import JointReader
 from onestride_controller.report import Rate, Report, Series
@@ -112,6 +115,62 @@ def test_a_report_that_throws_becomes_a_fault(thread, monkeypatch):
     assert controller.reason.startswith("report: AttributeError: ")
     assert list(report.events)[-1] == (Mode.FAULT, controller.reason)
     np.testing.assert_array_equal(commands.sent[-1], commands.sent[-2])
+
+
+def test_whoever_awaits_a_tick_returns_right_after_one(thread):
+    one, *_, report = thread
+    for _ in range(5):
+        before = report.ticks
+        one.await_tick()
+        assert report.ticks > before
+    one.stop(1.0)
+    began = time.monotonic()
+    one.await_tick()  # of a thread that is over
+    assert time.monotonic() - began < 1.0
+
+
+class Knot:
+    """Garbage that only the collector finds."""
+
+    def __init__(self):
+        self.me = self
+
+
+@pytest.fixture
+def collector():
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("collector")
+def test_garbage_is_collected_where_there_is_time_for_it(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(sweeping, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    sweeper, knot = sweeping.Sweeper(), weakref.ref(Knot())
+
+    def after(waited, left):
+        now[0] = 100.0 + waited
+        sweeper.sweep(left)
+        return knot() is None
+
+    assert not after(0.4, left=1.0), "too early"
+    assert not after(0.6, left=1e-4), "it would not be done by the next tick"
+    gc.enable()
+    assert not after(0.6, left=1.0), "Python's own collector is at work"
+    gc.disable()
+    assert after(0.6, left=1.0)
+
+
+@pytest.mark.usefixtures("collector")
+def test_garbage_does_not_wait_for_ever(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(sweeping, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    sweeper, knot = sweeping.Sweeper(), weakref.ref(Knot())
+    now[0] += sweeping.OVERDUE
+    sweeper.sweep(left=0.0)
+    assert knot() is None
 
 
 @given(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -99,6 +101,22 @@ def within_limits(recorder):
         assert (values <= upper).all()
         reach = ROBOT.velocity_limits[joints] * PERIOD * np.diff(numbers)[:, None]
         assert (np.abs(np.diff(values, axis=0)) <= reach + ROUNDING).all()
+
+
+def resident(pid):
+    """Memory of a process that is in place [MB]."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) / 1024
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_running_node_takes_little_memory(robot):
+    _, node, supervisor, _ = robot
+    start_episode(supervisor)
+    supervisor.spin(1.0)
+    assert supervisor.report()["ticks"] > 100
+    assert 50 < resident(node.pid) <= 250
+    supervisor.transition("deactivate")
 
 
 def test_a_whole_life(robot):

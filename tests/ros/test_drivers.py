@@ -82,7 +82,7 @@ def test_an_adapter_that_does_not_exist_is_named():
 
 def test_an_inertial_reading_is_xyzw_on_the_topic():
     reading = Inertial(np.array([0.1, 0.2, 0.3, 0.9]), np.array([1.0, 2.0, 3.0]), np.array([4.0, 5.0, 6.0]))
-    message = imu_message(reading, Time().to_msg())
+    message = imu_message(reading, Time().to_msg(), "base")
     q, turning, pushed = message.orientation, message.angular_velocity, message.linear_acceleration
     assert (q.w, q.x, q.y, q.z) == (0.1, 0.2, 0.3, 0.9)
     assert (turning.x, turning.y, turning.z, pushed.x, pushed.y, pushed.z) == (1.0, 2.0, 3.0, 4.0, 5.0, 6.0)

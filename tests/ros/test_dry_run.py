@@ -45,8 +45,11 @@ def test_the_node_ticks_and_creates_no_publisher_of_commands(session, ground):
 @pytest.mark.slow
 def test_the_command_tells_what_it_would_have_sent(ground, tmp_path, capsys):
     options = ["--scene", ground.scene, "--seconds", "1", "--logs", tmp_path, "--dry-run", "--json"]
+    options += ["--realtime", "7", "--nfe", "2", "--adaptive-nfe"]
     assert main(["run", str(ground.policy), *map(str, options)]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["activations"] >= 1
     assert report["unsent"]["commands"] > 0
+    assert report["node"]["realtime"]["control"].startswith("SCHED_FIFO 7")
+    assert report["node"]["adaptive_nfe"]
     assert all(why for why in report["ended_by"])

@@ -93,7 +93,7 @@ def test_asked_to_end_in_mid_stop_the_watchdog_goes_on_until_the_robot_is_at_res
         guardian.beat(COMMAND - 0.01)
         guardian.beat(COMMAND)
         wait_for(lambda: watchdog.node.look() and watchdog.judge.watch is Watch.STOPPING, "the stop")
-        before = watchdog.node.stopping
+        before = not watchdog.node.may_end
         watchdog.stopping.set()
         watchdog.run()
     watchdog.close()

@@ -43,6 +43,20 @@ def test_an_inertial_sensor_is_read_in_our_order():
         read(message)
 
 
+def test_an_inertial_sensor_in_another_frame_than_the_robot_declares_is_refused():
+    _, _, read = reader(sources.IMU)
+    message = Imu()
+    for frame in ("base", ""):
+        message.header.frame_id = frame
+        read(message)
+    message.header.frame_id = "imu_link"
+    with pytest.raises(ValueError, match="frame imu_link, expected base"):
+        read(message)
+    assert GO1.base is not None
+    anywhere = GO1.model_copy(update={"base": GO1.base.model_copy(update={"imu_frame": None})})
+    endpoint(sources.IMU, anywhere)[2](message)
+
+
 def test_a_velocity_command_is_forward_left_and_turning():
     kind, topic, read = reader(sources.COMMAND)
     assert (kind, topic) == (Twist, "cmd_vel")

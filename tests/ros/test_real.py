@@ -203,9 +203,11 @@ def test_whoever_brings_the_robot_to_rest_is_given_the_declared_time(tmp_path, g
     robot = load_robot("go2")
     permit = Permit.now(robot.id, "0" * 64, "unitree", SPEED, Deadman())
     passed = Passed(Driven((), {}), Heard(0.0, (), (), (), None, 0.0), permit)
-    children = _children(RealRun(ground.policy, robot.id, ground.scene, tmp_path), tmp_path / "permit", passed)
+    asked = RealRun(ground.policy, robot.id, ground.scene, tmp_path, parameters={"chunk_blend": 2})
+    children = _children(asked, tmp_path / "permit", passed)
     assert [child.module for child in children] == ["onestride_watchdog", "onestride_controller"]
     assert all(child._patience > robot.safe_stop.completes_within + 1.0 for child in children)
+    assert "chunk_blend:=2" in children[1].arguments
 
 
 # Through the gate

@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2: pip install 'onestride[ros]'")
 
 from onestride.hardware.errors import OneStrideError
-from onestride.hardware.realtime import INFERENCE_BELOW, Realtime
+from onestride.hardware.realtime import ATTENDANT_BELOW, INFERENCE_BELOW, Realtime
 
 from .patient import patient_robot
 
@@ -56,8 +56,8 @@ def test_control_goes_before_inference_and_that_before_the_rest(session, ground,
     supervisor.transition("activate")
     supervisor.spin(1.0)
     threads = scheduled(node.pid)
-    assert threads[:2] == [(fifo, PRIORITY), follows]
-    assert {policy for policy, _ in threads[2:]} == {os.SCHED_OTHER}, "what DDS and the executor run in"
+    assert threads[:3] == [(fifo, PRIORITY), follows, (fifo, PRIORITY - ATTENDANT_BELOW)]
+    assert {policy for policy, _ in threads[3:]} == {os.SCHED_OTHER}, "what DDS runs in"
     assert scheduled(plant.pid)[:2] == [(fifo, 10), (os.SCHED_OTHER, 0)]
 
     report = supervisor.report()
@@ -66,6 +66,7 @@ def test_control_goes_before_inference_and_that_before_the_rest(session, ground,
     assert report["realtime"]["inference"] == f"SCHED_FIFO {PRIORITY - INFERENCE_BELOW}"
     assert report["control_rate_hz"] > 100, "neither starves the other"
     supervisor.transition("deactivate")
+    assert [one for one in scheduled(node.pid) if one[0] == fifo] == [follows], "afterwards nobody controls"
     assert f"realtime: control SCHED_FIFO {PRIORITY}" in node.tail(100)
     assert "realtime: physics SCHED_FIFO 10" in plant.tail(100)
 

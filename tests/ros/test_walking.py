@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import re
 import time
-from collections import deque
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2: pip install 'onestride[ros]'")
 
-from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64MultiArray
-
 from onestride.deploy.confinement import claim_domain
 from onestride.hardware.description import load_robot
-from onestride.hardware.impedance import ImpedanceCommand
 from onestride.hardware.models import robot_scene
 from onestride.hardware.plant import Plant
 from onestride.hardware.scene import Scene, save_starts
@@ -27,8 +21,9 @@ from onestride_controller.supervisor import PLANT, WATCHDOG
 from onestride_controller.walks import Commander, Course, run_walks, walk
 
 from .conftest import Session
+from .impedance_listener import Listener, damped
 from .patient import patient_robot
-from .recorder import HEARD, SENSOR, Participant, wait_for
+from .recorder import wait_for
 
 ROBOT = load_robot("go1")
 TOPIC = ROBOT.commands[0].topic
@@ -36,27 +31,6 @@ TOPIC = ROBOT.commands[0].topic
 STANDING, PUSHED = 0, 1
 #: What a loaded two-core machine may add to any bound [s].
 SLACK = 0.3
-
-
-class Listener(Participant):
-    """Hears every impedance command, with arrival and publication number, and the joints' speeds."""
-
-    def __init__(self, session):
-        super().__init__("onestride_recorder", session.namespace, session.environment)
-        self.heard: list[tuple[float, int, ImpedanceCommand]] = []
-        self.speeds: deque[list[float]] = deque(maxlen=100)
-        self.node.create_subscription(Float64MultiArray, TOPIC, self._keep(), HEARD)
-        self.node.create_subscription(JointState, "joint_states", self._joints, SENSOR)
-
-    def _joints(self, message):
-        self.speeds.append(list(message.velocity))
-
-    def _keep(self) -> Any:  # rclpy does not type callbacks with info
-        def keep(message, info):
-            command = ImpedanceCommand.from_row(message.data)
-            self.heard.append((time.monotonic(), info["publication_sequence_number"], command))
-
-        return keep
 
 
 def write_starts(path: Path, scene: Scene) -> Path:
@@ -95,12 +69,8 @@ class World:
 def world(shared_data: Path, tmp_path_factory):
     with claim_domain() as domain:
         session = Session(domain, tmp_path_factory.mktemp("legs"))
-        with session.children, Listener(session) as listener:
+        with session.children, Listener(session, TOPIC) as listener:
             yield World(session, shared_data, listener)
-
-
-def damped(command: ImpedanceCommand) -> bool:
-    return not command.stiffness.any() and np.array_equal(command.damping, ImpedanceCommand.damped(ROBOT).damping)
 
 
 def test_it_walks_as_asked(world):
@@ -112,12 +82,12 @@ def test_it_walks_as_asked(world):
     assert stretch["error"] < 0.2, stretch
     assert found.most_tilt < 0.35
     commands = [command for _, _, command in world.listener.heard]
-    walking = [command for command in commands if not damped(command)]
+    walking = [command for command in commands if not damped(command, ROBOT)]
     assert len(walking) > 250
     gains = np.array([[joint.stiffness, joint.damping] for joint in ROBOT.joints]).T
     np.testing.assert_array_equal(walking[-1].stiffness, gains[0])
     np.testing.assert_array_equal(walking[-1].damping, gains[1])
-    assert damped(commands[-1]), "at the end it is damped and lies down"
+    assert damped(commands[-1], ROBOT), "at the end it is damped and lies down"
     status = world.supervisor.trigger(f"{WATCHDOG}/status")
     assert (status["state"], status["stops"]) == ("waiting", 0)
 
@@ -133,7 +103,7 @@ def test_pushed_over_it_is_damped(world):
     assert re.fullmatch(r"tilt: expected at most 0.8 rad from upright, got [\d.]+ rad", report["reason"])
     assert report["safe_stop_delay_ms"] <= (2 / 250 + SLACK) * 1e3
     supervisor.transition("deactivate")
-    stops = [damped(command) for _, _, command in listener.heard]
+    stops = [damped(command, ROBOT) for _, _, command in listener.heard]
     first = stops.index(True)
     assert first > 2
     assert all(stops[first:]), "once it falls, it is not made stiff again"
@@ -155,7 +125,7 @@ def test_when_its_node_dies_the_watchdog_damps_it(world):
     heard = list(listener.heard)[numbers.index(1) :]
     assert heard[0][0] - killed <= detected + SLACK
     assert [number for _, number, _ in heard] == list(range(1, len(heard) + 1)), "the watchdog's, and no others"
-    assert all(damped(command) for _, _, command in heard)
+    assert all(damped(command, ROBOT) for _, _, command in heard)
     assert heard[-1][0] - killed > world.robot.safe_stop.completes_within, "for ever, not once"
     status = supervisor.trigger(f"{WATCHDOG}/status")
     assert (status["state"], status["stops"], status["at_rest"]) == ("stopping", 1, True)

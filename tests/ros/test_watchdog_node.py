@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 
 import numpy as np
@@ -38,6 +40,12 @@ class World:
         self.supervisor.wait_for_services()
         self.status()
         return node
+
+    def watchdog_again(self):
+        """Another in place of one that has ended, with a log of its own."""
+        self.watchdog.log.unlink()
+        self.watchdog = self.session.watchdog(self.path)
+        self.status()
 
     def status(self):
         return self.supervisor.trigger(f"{WATCHDOG}/status", timeout=20.0)
@@ -146,9 +154,6 @@ def test_the_robot_stays_the_watchdogs_until_it_is_rearmed(world):
 
 
 def test_a_stalled_controller_finds_itself_replaced_and_falls_silent(world):
-    import os
-    import signal
-
     start_moving(world)
     os.kill(world.node.pid, signal.SIGSTOP)
     wait_for(lambda: world.status()["state"] == "stopping", "the watchdog to stop the robot")
@@ -165,6 +170,34 @@ def test_a_stalled_controller_finds_itself_replaced_and_falls_silent(world):
     supervisor.spin(1.0)
     supervisor.trigger(f"{WATCHDOG}/rearm")
     supervisor.trigger("onestride_controller/rearm")
+
+
+def test_asked_to_end_it_has_the_controller_stop_the_robot_first(world):
+    """It goes only once the arm rests, says so on the way, and the controller tells why it stopped."""
+    start_moving(world)
+    asked, supervisor = time.monotonic(), world.supervisor
+    os.kill(world.watchdog.pid, signal.SIGTERM)
+    wait_for(lambda: supervisor.spin(0.02) or supervisor.status.get("mode") == "fault", "the fault", timeout=5.0)
+    assert supervisor.report()["reason"] == "onestride_watchdog is ending: nobody would watch this node any more"
+    assert world.watchdog.running, "the arm is still being brought to rest"
+    wait_for(lambda: supervisor.spin(0.05) or not world.watchdog.running, "its end", timeout=10.0)
+    assert world.watchdog.exit_code == 0
+    assert "asked to end while onestride_controller commands the robot" in world.watchdog.tail()
+    assert "nobody watches onestride_controller any more" in world.watchdog.tail()
+    _, numbers, values = world.after(asked)
+    assert (np.diff(numbers) > 0).all(), "one writer: the controller"
+    still = len(values) // 4
+    np.testing.assert_array_equal(values[-still:], np.broadcast_to(values[-1], values[-still:].shape))
+    supervisor.transition("deactivate")
+    supervisor.trigger("onestride_controller/rearm")
+    world.watchdog_again()
+
+
+def test_asked_to_end_while_nobody_is_in_charge_it_ends_at_once(world):
+    assert world.status()["state"] == "waiting"
+    assert world.watchdog.stop() == 0
+    assert "asked to end" not in world.watchdog.tail()
+    world.watchdog_again()
 
 
 def test_without_its_watchdog_the_controller_stops_the_robot_and_does_not_start_again(world):

@@ -50,15 +50,15 @@ def contract() -> Contract:
     )
 
 
-def graph(action: Sequence[float], noise_gain: float = 0.0) -> bytes:
+def graph(action: Sequence[float], noise_gain: float = 0.0, *, observed: int = 28, horizon: int = HORIZON) -> bytes:
     """An ONNX model: every action of the chunk is `action + noise_gain * noise`, whatever is observed."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
     size = len(action)
     constants = [
-        numpy_helper.from_array(np.zeros((28, HORIZON * size), np.float32), "nothing"),
-        numpy_helper.from_array(np.array([1, HORIZON, size], np.int64), "shape"),
+        numpy_helper.from_array(np.zeros((observed, horizon * size), np.float32), "nothing"),
+        numpy_helper.from_array(np.array([1, horizon, size], np.int64), "shape"),
         numpy_helper.from_array(np.array(action, np.float32), "action"),
         numpy_helper.from_array(np.array(noise_gain, np.float32), "gain"),
     ]
@@ -71,10 +71,10 @@ def graph(action: Sequence[float], noise_gain: float = 0.0) -> bytes:
     outputs = []
     for nfe in (1, 2):
         nodes.append(helper.make_node("Add", ["moved", "action"], [f"actions_nfe{nfe}"]))
-        outputs.append(helper.make_tensor_value_info(f"actions_nfe{nfe}", TensorProto.FLOAT, [1, HORIZON, size]))
+        outputs.append(helper.make_tensor_value_info(f"actions_nfe{nfe}", TensorProto.FLOAT, [1, horizon, size]))
     inputs = [
-        helper.make_tensor_value_info("observation", TensorProto.FLOAT, [1, 28]),
-        helper.make_tensor_value_info("noise", TensorProto.FLOAT, [1, HORIZON, size]),
+        helper.make_tensor_value_info("observation", TensorProto.FLOAT, [1, observed]),
+        helper.make_tensor_value_info("noise", TensorProto.FLOAT, [1, horizon, size]),
     ]
     model = helper.make_model(
         helper.make_graph(nodes, "constant", inputs, outputs, constants),

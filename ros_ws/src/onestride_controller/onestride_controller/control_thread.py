@@ -20,6 +20,7 @@ from onestride.hardware.realtime import Realtime
 from onestride.hardware.state import Array, Measurement
 from onestride_controller.clocks import Clock, WallClock
 from onestride_controller.report import Report
+from onestride_controller.sweeping import Sweeper
 
 #: What the threads of DDS, which go after this one where it is realtime, need to deliver what waits for them [s].
 CATCH_UP = 0.02
@@ -118,7 +119,8 @@ class ControlThread:
         self._watcher, self._guard = watcher, guard
         self._realtime, self._clock = realtime or Realtime(), clock or WallClock()
         self._requests: deque[Callable[[], None]] = deque()
-        self._stopping = threading.Event()
+        self._stopping, self._ticked = threading.Event(), threading.Event()
+        self._sweeper = Sweeper()
         self._last = Tick(Mode.IDLE)
         self._detected: float | None = None
         self._joints_received = self._said_idle = float("-inf")
@@ -141,6 +143,11 @@ class ControlThread:
         """Have the thread fault for something found outside it."""
         found = time.monotonic()
         self.post(lambda: self._fault(reason, found))
+
+    def await_tick(self) -> None:
+        """Wait until it has ticked, but no longer than it should take: then there is time until its next tick."""
+        self._ticked.clear()
+        self._ticked.wait(2 * self._controller.period)
 
     def stop(self, timeout: float) -> bool:
         """Come to rest, then end; whether both succeeded, the rest within `timeout` [s].
@@ -175,6 +182,8 @@ class ControlThread:
                 now = self._come_to()
             self._once(now, now - deadline)
             index = max(index, math.floor((now - start) / period)) + 1
+            self._ticked.set()
+            self._sweeper.sweep(start + index * period - self._clock.now())
 
     def _come_to(self) -> float:
         """After a stall in which a watchdog may have taken over, let those threads run first that hear of it."""

@@ -69,12 +69,16 @@ class Guardian:
             self._state.poll(time.monotonic())
         if self._state.value is Watch.STOPPING:
             raise OneStrideError(f"{self.name} holds the robot after a controller has died; rearm it first")
+        if self._state.value is Watch.LEAVING:
+            raise OneStrideError(f"no watchdog: {self.name} is ending; start it again")
 
     def objection(self, now: float) -> str:
         """Why this node must not go on commanding the robot; empty if it may."""
         self._state.poll(now)
         if self.stopping:
             return f"{self.name} has taken over, for want of heartbeats"
+        if self._state.value is Watch.LEAVING:
+            return f"{self.name} is ending: nobody would watch this node any more"
         if now - self._state.received > SILENCE:
             return f"{self.name} was not heard for {SILENCE:g} s"
         if self._state.value is not Watch.WATCHING and now - self._begun > SILENCE:

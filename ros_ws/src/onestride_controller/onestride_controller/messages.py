@@ -36,7 +36,7 @@ def endpoint(stream: sources.Stream, robot: RobotDescription) -> tuple[Any, str,
         return _vector(stream.name, robot)
     known: dict[str, tuple[Any, str, Read]] = {
         "joints": (JointState, "joint_states", JointReader(robot.joint_names)),
-        "imu": (Imu, "imu", _inertial),
+        "imu": (Imu, "imu", partial(_inertial, None if robot.base is None else robot.base.imu_frame)),
         "object": (PoseStamped, f"objects/{stream.name}/pose", _pose),
         "scalar": (Float64, stream.name, _scalar),
     }
@@ -93,12 +93,19 @@ class JointReader:
         return [names.index(name) for name in self._wanted]
 
 
-def _inertial(message: Any) -> Inertial:
+def _inertial(frame: str | None, message: Any) -> Inertial:
     """An inertial sensor; quaternions are xyzw on ROS topics and wxyz inside.
 
+    Args:
+        frame: that its axes are expected to be those of; None is not checked.
+        message: `sensor_msgs/Imu`.
+
     Raises:
-        ValueError: the driver says that it has no orientation (REP 145).
+        ValueError: it is said to be in another frame, or to have no orientation (REP 145). One that names no frame is
+            taken to be in the expected one.
     """
+    if frame is not None and message.header.frame_id not in ("", frame):
+        raise ValueError(f"frame {message.header.frame_id}, expected {frame}")
     if message.orientation_covariance[0] == -1.0:
         raise ValueError("without orientation")
     q, w, a = message.orientation, message.angular_velocity, message.linear_acceleration

@@ -34,7 +34,6 @@ from onestride_controller.session import Session, status
 
 NODE_NAME = "onestride_controller"
 STATUS_PERIOD = 0.5  # [s]
-EVENT_PERIOD = 0.05  # [s]
 DIAGNOSTICS_PERIOD = 1.0  # [s]
 RELIABLE = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 
@@ -61,7 +60,7 @@ class ControllerNode(LifecycleNode):
         self.create_service(Trigger, "~/report", self._on_report)
         self.create_service(Trigger, "~/report_reset", self._on_report_reset)
         self.create_service(Trigger, "~/rearm", self._on_rearm)
-        self.create_timer(EVENT_PERIOD, self._log_events)
+        self._report.tell = self.create_guard_condition(self._log_events).trigger
         self.create_timer(STATUS_PERIOD, self._watch)
         simulated, robot = (self.get_parameter(name).value for name in ("simulated", "robot"))
         self._diagnostics = Diagnostics(self, bool(simulated), str(robot))
@@ -144,7 +143,7 @@ class ControllerNode(LifecycleNode):
             raise OneStrideError(f"a fault is latched: {fault}; rearm first")
         session.activate(settings(self).seed + self._activations)
         self._activations += 1
-        gc.disable()  # collected twice a second instead, by the executor's thread
+        gc.disable()  # the control thread collects instead, where it has the time
 
     def _deactivate(self) -> None:
         gc.enable()
@@ -196,14 +195,18 @@ class ControllerNode(LifecycleNode):
     def _watch(self) -> None:
         if self._session is not None:
             self._session.watch()
-        if not gc.isenabled():
-            gc.collect(1)
+        self._log_realtime()
         self._publish_status()
 
     def _diagnose(self) -> None:
+        self._await_tick()
         found = {**status(self._session, self._report, self._latched, recent=True), "refusal": self._refusal}
         glance = Glance(time.monotonic(), found) if self._session is None else self._session.glance(found)
         self._diagnostics.publish(glance)
+
+    def _await_tick(self) -> None:
+        if self._session is not None:
+            self._session.await_tick()
 
     def _log_events(self) -> None:
         """One line per mode change; the control thread itself never logs."""
@@ -228,6 +231,7 @@ class ControllerNode(LifecycleNode):
         self._logged = granted
 
     def _publish_status(self) -> None:
+        self._await_tick()
         self._status.publish(String(data=self._json(recent=True)))
 
     def _json(self, *, recent: bool) -> str:

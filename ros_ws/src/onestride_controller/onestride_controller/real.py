@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -119,6 +119,7 @@ class RealRun:
         seconds: after which the robot is brought to rest [s]; None means until somebody ends it.
         nfe: network evaluations per action; None takes the policy's first.
         seed: of the policy's noise.
+        parameters: further ones of the controller.
     """
 
     policy: Path
@@ -134,6 +135,7 @@ class RealRun:
     seconds: float | None = None
     nfe: int | None = None
     seed: int = 0
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 def run_real(run: RealRun, say: Say, ask: Ask) -> dict[str, Any]:
@@ -311,6 +313,7 @@ def _modules(run: RealRun, permit: Path, passed: Passed) -> list[tuple[str, list
         "permit": permit,
         "watchdog": WATCHDOG,
         "declared_peers": "[" + ", ".join(passed.readers) + "]",
+        **run.parameters,
         **({"contract": contract_argument(run.contract)} if run.contract else {}),
         **({"nfe": run.nfe} if run.nfe else {}),
     }

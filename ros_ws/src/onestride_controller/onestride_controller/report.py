@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,9 +55,14 @@ class Series:
         """p50 and p99 of the `last` samples, and the largest ever; None where there are none."""
         if not self.count:
             return {"p50": None, "p99": None, "max": None}
-        known = self._samples[np.arange(self.count - min(self.count, CAPACITY, last), self.count) % CAPACITY]
-        p50, p99 = np.percentile(known, [50, 99])
+        p50, p99 = np.percentile(self._latest(min(self.count, CAPACITY, last)), [50, 99])
         return {"p50": round(float(p50), 4), "p99": round(float(p99), 4), "max": round(self._largest, 4)}
+
+    def _latest(self, count: int) -> Array:
+        end = self.count % CAPACITY
+        if count <= end:
+            return self._samples[end - count : end]
+        return np.concatenate([self._samples[end - count :], self._samples[:end]])
 
     def histogram(self) -> dict[str, list[float]]:
         """Counts of the kept samples between logarithmic edges; both empty where there are none."""
@@ -115,11 +120,13 @@ class Report:
 
     Attributes:
         events: mode changes `(mode, reason)` that nobody has logged yet.
+        tell: called after each of them, by whatever thread made it.
     """
 
     def __init__(self, *, timed: bool = True) -> None:
         self.timed = timed
         self.events: deque[tuple[Mode, str]] = deque(maxlen=100)
+        self.tell: Callable[[], None] = lambda: None
         self._mode = Mode.IDLE
         self._period = float("inf")
         self.reset()
@@ -168,6 +175,7 @@ class Report:
         self.events.append((mode, reason))
         if mode is Mode.FAULT:
             self._faults = [*self._faults, reason][-20:]
+        self.tell()
 
     def stopped(self, detected: float) -> None:
         """The first safe-stop command has gone out for what was `detected` [s]."""

@@ -13,6 +13,7 @@ from rclpy.node import Node
 from onestride.deploy.controller import Mode
 from onestride.deploy.diagnostics import Glance
 from onestride.deploy.gate import slowed
+from onestride.deploy.kinematic_model import needs_solids
 from onestride.deploy.kinematics import ForwardKinematics
 from onestride.deploy.safety.build import build_chain
 from onestride.deploy.safety.guards import FreshStreams
@@ -68,7 +69,7 @@ class Session:
     def _open(self, settings: Settings, opened: ExitStack) -> None:
         node, report, born = self._node, self._report, self._born
         robot = load_robot(settings.robot)
-        forward = ForwardKinematics.load(Scene.load(settings.scene).model_path, robot)
+        forward = ForwardKinematics.load(Scene.load(settings.scene).model_path, robot, solids=needs_solids(robot))
         self.realtime = Realtime(settings.realtime_priority, settings.cpu_affinity)
         self._pilot = load_pilot(settings, forward, report, self.realtime)
         opened.callback(self._pilot.inference.close)
@@ -109,6 +110,7 @@ class Session:
             nfe=pilot.nfe,
             runtime=pilot.runtime,
             varied=_varied(settings),
+            topics={name: node.resolve_topic_name(topic) for name, topic in topics.items()},
         )
         self._ticks = Ticks(node, layout, always=settings.publish_ticks, clock=self._clock.now)
         opened.callback(self._ticks.close)
@@ -169,6 +171,7 @@ class Session:
             self._clock,
         )
         self._orderly = False
+        self.realtime.attend()
         self._thread.start()
 
     def _first_samples(self) -> float:
@@ -199,6 +202,7 @@ class Session:
         at_rest = True
         if self._thread is not None:
             at_rest, self._thread = self._thread.stop(self._stop_within), None
+            self.realtime.stand_back()
             self._orderly = at_rest
             if at_rest and self._guardian is not None:  # otherwise the watchdog has to do it
                 self._guardian.farewell()
@@ -222,8 +226,14 @@ class Session:
             self.controller.rearm()
             self._report.changed(Mode.IDLE)
 
+    def await_tick(self) -> None:
+        """Return right after a tick, if there are any: what takes the interpreter for long then delays none."""
+        if self._thread is not None and self.running:
+            self._thread.await_tick()
+
     def watch(self) -> None:
         """Fault if a second writer or person has appeared, or the control thread died; see who wants its ticks."""
+        self.await_tick()
         self._ticks.look()
         self._say_idle()
         if self._thread is None or self.controller.mode not in (Mode.ACTIVE, Mode.HOLDING):

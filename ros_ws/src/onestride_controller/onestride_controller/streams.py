@@ -19,6 +19,7 @@ from onestride.deploy import sources
 from onestride.hardware.description import RobotDescription
 from onestride.hardware.state import Measurement
 from onestride_controller.messages import FEET, Read, endpoint
+from onestride_controller.wire import reader_of
 
 SENSOR = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 JOINTS = sources.JOINTS.name
@@ -64,7 +65,7 @@ class Stream:
         self, node: Node, kind: Any, topic: str, read: Read, *, unstamped: bool = False, clock: Now = time.monotonic
     ) -> None:
         self._node, self._read, self._stamped, self._clock = node, read, hasattr(kind, "header"), clock
-        self._unstamped = unstamped
+        self._unstamped, self._from_bytes = unstamped, reader_of(kind)
         self._subscription = node.create_subscription(
             kind, topic, _nothing, SENSOR, callback_group=LeftToTheControlThread()
         )
@@ -96,7 +97,8 @@ class Stream:
         """Look for a newer sample; `now` is the clock [s]."""
         taken = self._take()
         if taken is not None:
-            self._accept(taken[0], self._arrival(taken[1], now))
+            message = taken[0] if self._from_bytes is None else self._from_bytes(taken[0])
+            self._accept(message, self._arrival(taken[1], now))
         self._polled = now
 
     def close(self) -> None:
@@ -104,8 +106,9 @@ class Stream:
         self._node.destroy_subscription(self._subscription)
 
     def _take(self) -> Any:
+        raw = self._from_bytes is not None
         with self._subscription.handle:
-            return self._subscription.handle.take_message(self._subscription.msg_type, self._subscription.raw)
+            return self._subscription.handle.take_message(self._subscription.msg_type, raw)
 
     def _arrival(self, info: dict[str, int], now: float) -> float:
         """When DDS received it; a jump of the system clock cannot move it outside the time since the last look."""

@@ -64,6 +64,7 @@ class UnitreeNode(Node):
         if DRIVER not in robot.drivers:
             raise unknown(f"driver of robot {robot.id}", DRIVER, robot.drivers)
         profile = robot.drivers[DRIVER]
+        self._frame = "" if robot.base is None else robot.base.imu_frame or ""
         self._joints, self._relay = robot.joint_names, ImpedanceRelay(robot, self._value("timeout"))
         self._message = types.LowCmd()
         self._tick: int | None = None
@@ -109,7 +110,7 @@ class UnitreeNode(Node):
         imu, forces, joints = self._outputs
         stamp = self.get_clock().now().to_msg()
         if read.imu is not None:
-            imu.publish(imu_message(read.imu, stamp))
+            imu.publish(imu_message(read.imu, stamp, self._frame))
         forces.publish(Float64MultiArray(data=read.vectors["foot_forces_raw"].tolist()))
         state = JointState(name=list(self._joints), position=read.position, velocity=read.velocity, effort=read.effort)
         state.header.stamp = stamp
@@ -126,10 +127,10 @@ class UnitreeNode(Node):
         return response
 
 
-def imu_message(imu: Inertial, stamp: Any) -> Imu:
-    """An inertial reading as ROS has it: quaternions are wxyz inside and xyzw on topics."""
+def imu_message(imu: Inertial, stamp: Any, frame: str) -> Imu:
+    """An inertial reading in `frame` as ROS has it: quaternions are wxyz inside and xyzw on topics."""
     message = Imu()
-    message.header.stamp, message.header.frame_id = stamp, "base"
+    message.header.stamp, message.header.frame_id = stamp, frame
     q, turning, pushed = message.orientation, message.angular_velocity, message.linear_acceleration
     q.w, q.x, q.y, q.z = imu.orientation.tolist()
     turning.x, turning.y, turning.z = imu.angular_velocity.tolist()

@@ -23,10 +23,11 @@ from std_srvs.srv import Trigger
 
 from onestride.hardware.description import load_robot
 from onestride.hardware.errors import OneStrideError
+from onestride.hardware.film import Film
 from onestride.hardware.plant import Plant
 from onestride.hardware.realtime import Realtime
 from onestride.hardware.scene import Scene, load_starts
-from onestride_plant.film import Film
+from onestride_plant.faults import Faults
 from onestride_plant.plants import add_realism, make_plant
 from onestride_plant.simulation import Simulation
 from onestride_plant.topics import PlantClock, Readings, Targets, way_us
@@ -37,12 +38,13 @@ PUBLISH_RATE = 500.0  # [Hz]
 
 
 class PlantNode(Node):
-    """Serves `~/reset` and `~/progress`; the topics are in `topics`, the physics in `simulation`."""
+    """Serves `~/reset` and `~/progress`; topics are in `topics`, physics in `simulation`, faults in `faults`."""
 
     def __init__(self, plant: Plant, simulation: Simulation) -> None:
         super().__init__(NODE_NAME)
         self._simulation = simulation
-        self.readings, self.targets = Readings(self, plant), Targets(self, plant.robot)
+        self.targets, readings = Targets(self, plant.robot), Readings(self, plant)
+        self.faults = Faults(self, plant.robot, readings, self.targets)
         self.create_service(Trigger, "~/reset", self._reset)
         self.create_service(Trigger, "~/progress", self._progress)
 
@@ -113,7 +115,7 @@ def run(options: argparse.Namespace, stopping: threading.Event) -> None:
         for what, said in realtime.granted.items():
             node.get_logger().info(f"realtime: {what} {said}")
         node.get_logger().info(f"{plant.scene.environment} in {options.scene}, readings at {options.publish_rate:g} Hz")
-        simulation.run(node.targets.take, node.readings.publish, every, stopping)
+        simulation.run(node.faults.take, node.faults.publish, every, stopping)
     node.get_logger().info(f"stopped: {json.dumps(node.progress())}")
     node.destroy_node()
     if film is not None:

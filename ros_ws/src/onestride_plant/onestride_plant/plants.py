@@ -5,27 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from pydantic import ValidationError
-
 from onestride.hardware.description import RobotDescription
-from onestride.hardware.errors import OneStrideError
-from onestride.hardware.model import explain
 from onestride.hardware.plant import Plant
-from onestride.hardware.realism import Noise, Realism
+from onestride.hardware.realism import Realism, usual_realism
 from onestride.hardware.realistic_plant import RealisticPlant
 from onestride.hardware.scene import Scene
-
-#: Sensors that are not new, `--noise 1`.
-NOISE = {
-    "position": 0.001,
-    "velocity": 0.02,
-    "effort": 0.2,
-    "orientation": 0.01,
-    "angular_velocity": 0.05,
-    "acceleration": 0.2,
-    "objects": 0.001,
-}
-VECTORS = {"foot_forces": 3.0, "base_velocity": 0.02}
 
 
 def add_realism(parser: argparse.ArgumentParser) -> None:
@@ -58,22 +42,11 @@ def realism(options: argparse.Namespace) -> Realism:
     Raises:
         OneStrideError: that cannot be.
     """
-    low, high = options.latency
-    each_way = (0.5 * low, 0.5 * high)
-    try:
-        return Realism(
-            measurement_latency=each_way,
-            command_latency=each_way,
-            jitter=options.jitter,
-            dropped=options.drop,
-            rate=options.publish_rate,
-            noise=_noise(options.noise),
-            friction=None if options.friction is None else tuple(options.friction),
-        )
-    except ValidationError as error:
-        raise OneStrideError(f"cannot simulate that: {explain(error)}") from None
-
-
-def _noise(factor: float) -> Noise:
-    vectors = {name: factor * deviation for name, deviation in VECTORS.items()}
-    return Noise(**{name: factor * deviation for name, deviation in NOISE.items()}, vectors=vectors)
+    return usual_realism(
+        options.latency,
+        noise=options.noise,
+        jitter=options.jitter,
+        dropped=options.drop,
+        rate=options.publish_rate,
+        friction=None if options.friction is None else tuple(options.friction),
+    )

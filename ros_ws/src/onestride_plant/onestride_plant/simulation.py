@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from onestride.hardware.film import Film
 from onestride.hardware.impedance import ImpedanceCommand
 from onestride.hardware.plant import Plant
 from onestride.hardware.state import Array, Measurement
-from onestride_plant.film import Film
 from onestride_plant.walk import Walk
 
 #: Further behind than this [s], the simulation drops the time instead of catching up in a burst.
@@ -101,9 +101,10 @@ class Simulation:
         while not stopping.is_set():
             deadline = self._next_deadline(deadline, period)
             late = _sleep_until(deadline)
-            measurement = self._advance(take_commands, measure=late < period and steps % publish_every == 0)
-            if measurement is not None:
-                publish(measurement)
+            with self._lock:  # nothing from before a reset may be published after its answer
+                self._advance(take_commands)
+                if late < period and steps % publish_every == 0 and not self._nothing_new:
+                    publish(self._plant.read())
             steps += 1
             if self.show is not None:
                 self.show(steps * period)
@@ -115,20 +116,18 @@ class Simulation:
         self.dropped += behind
         return deadline + period + behind
 
-    def _advance(self, take_commands: Callable[[Simulation], bool], *, measure: bool) -> Measurement | None:
-        with self._lock:
-            self._aimed = False
-            if take_commands(self):
-                self._waiting = False
-            if self._aimed:
-                self._plant.command(self._target)
-            if not self._waiting:
-                self._record()
-                self._plant.step()
-                if self.walk is not None:
-                    self.walk.hear()
-                    self.walk.see()
-            return self._plant.read() if measure and not self._nothing_new else None
+    def _advance(self, take_commands: Callable[[Simulation], bool]) -> None:
+        self._aimed = False
+        if take_commands(self):
+            self._waiting = False
+        if self._aimed:
+            self._plant.command(self._target)
+        if not self._waiting:
+            self._record()
+            self._plant.step()
+            if self.walk is not None:
+                self.walk.hear()
+                self.walk.see()
 
     @property
     def _nothing_new(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -41,7 +41,11 @@ class PlantClock:
 
 
 class Readings:
-    """Publishes measurements, with messages that are made once and filled again and again."""
+    """Publishes measurements, with messages that are made once and filled again and again.
+
+    Attributes:
+        say: takes the joint state and its publisher's method in place of publishing, where something is wrong with it.
+    """
 
     def __init__(self, node: Node, plant: Plant) -> None:
         self._node = node
@@ -60,7 +64,14 @@ class Readings:
         self._scalars = {
             name: (node.create_publisher(Float64, name, SENSOR), Float64()) for name in measurement.scalars
         }
-        self._base = BaseReadings(node, measurement) if measurement.imu is not None else None
+        base = plant.robot.base
+        self._base = None if base is None else BaseReadings(node, measurement, base.imu_frame or "base")
+        self.say: Callable[[JointState, Callable[[Any], None]], None] | None = None
+
+    @property
+    def scalars(self) -> tuple[str, ...]:
+        """Names of the scalar readings."""
+        return tuple(self._scalars)
 
     def publish(self, measurement: Measurement) -> None:
         """Send one instant: all that accompanies the joint state first, then the joint state itself."""
@@ -79,13 +90,17 @@ class Readings:
         self._message.header.stamp = stamp
         self._position[:], self._velocity[:] = measurement.position, measurement.velocity
         self._effort[:] = measurement.effort
-        self._joints.publish(self._message)
+        say = self.say  # another thread changes it
+        if say is None:
+            self._joints.publish(self._message)
+        else:
+            say(self._message, self._joints.publish)
 
 
 class BaseReadings:
     """What a robot on legs publishes beside its joints: `imu`, `foot_forces` and, with odometry, `odometry/twist`."""
 
-    def __init__(self, node: Node, measurement: Measurement) -> None:
+    def __init__(self, node: Node, measurement: Measurement, frame: str) -> None:
         self._imu, self._imu_message = node.create_publisher(Imu, "imu", SENSOR), Imu()
         self._forces = node.create_publisher(Float64MultiArray, "foot_forces", SENSOR)
         self._forces_message = Float64MultiArray(data=measurement.vectors["foot_forces"].tolist())
@@ -94,7 +109,7 @@ class BaseReadings:
         self._twist = node.create_publisher(TwistStamped, "odometry/twist", SENSOR) if odometry else None
         self._twist_message = TwistStamped()
         for message in (self._imu_message, self._twist_message):
-            message.header.frame_id = "base"
+            message.header.frame_id = frame
 
     def publish(self, measurement: Measurement, stamp: Any) -> None:
         """Send what belongs to one instant."""

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from onestride.hardware.errors import OneStrideError
+from onestride.hardware.realism import USUAL_NOISE
 from onestride_plant.node import arguments, steps_between
-from onestride_plant.plants import NOISE, realism
+from onestride_plant.plants import realism
 
 
 def test_arguments() -> None:
@@ -40,4 +41,5 @@ def test_latency_is_from_a_state_to_the_answer_to_it() -> None:
     """Half of it on the way out, half on the way back."""
     found = realism(arguments(["--scene", "folder", "--latency", "0.01", "0.02", "--noise", "2"]))
     assert (found.measurement_latency, found.command_latency) == ((0.005, 0.01), (0.005, 0.01))
-    assert found.noise.position == 2 * NOISE["position"]
+    assert found.noise.position == 2 * USUAL_NOISE.position
+    assert found.noise.vectors == {name: 2 * value for name, value in USUAL_NOISE.vectors.items()}

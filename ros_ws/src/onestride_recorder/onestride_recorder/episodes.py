@@ -13,7 +13,8 @@ from std_msgs.msg import Float64MultiArray
 from onestride.deploy.episode_recorder import EpisodeRecorder
 from onestride.deploy.ticks import TickLayout, TickRow
 from onestride.hardware.errors import OneStrideError
-from onestride_recorder.topics import EVERY, Surroundings, Topic
+from onestride_recorder.surroundings import Surroundings
+from onestride_recorder.topics import EVERY, Topic
 
 #: A controller whose last tick is younger than this is ticking [s].
 TICKING = 0.1

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import signal
 import sys
 import threading
@@ -22,6 +23,7 @@ from rclpy.utilities import try_shutdown
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
+from onestride.deploy.confinement import without_shared_memory
 from onestride.deploy.watchdog import Watch, Watchdog
 from onestride.hardware.description import load_robot
 from onestride.hardware.errors import OneStrideError
@@ -79,10 +81,23 @@ class WatchdogNode(Node):
             self._say()
         return watchdog.command_period if watchdog.watch is Watch.STOPPING else watchdog.look_period
 
+    def leave(self) -> None:
+        """Somebody wants this process to end: a controller in charge is told, and watched while it stops the robot."""
+        if self._watchdog.leave():
+            self._say()
+            self.get_logger().warning(
+                f"asked to end while {self._value('controller')} commands the robot: it has to stop the robot first"
+            )
+
     @property
-    def stopping(self) -> bool:
-        """Whether it is bringing the robot to rest."""
-        return self._watchdog.watch is Watch.STOPPING and not self._watchdog.at_rest
+    def may_end(self) -> bool:
+        """Whether this process may end without leaving a moving robot unwatched."""
+        return self._watchdog.may_end
+
+    def farewell(self) -> None:
+        """Say so where a controller is still in charge, which had its time to stop."""
+        if self._watchdog.watch is Watch.LEAVING:
+            self.get_logger().error(f"ended: nobody watches {self._value('controller')} any more")
 
     def _say(self) -> None:
         """Tell the controller; it falls silent where the robot is being stopped."""
@@ -110,12 +125,14 @@ class WatchdogNode(Node):
 
 
 def watch(node: WatchdogNode, executor: SingleThreadedExecutor, stopping: threading.Event) -> None:
-    """Look at a steady rate until `stopping` is set and no robot is still being brought to rest.
+    """Look at a steady rate until `stopping` is set, and no robot moves that nobody would watch any more.
 
     What was missed while the machine stalled is not made up for.
     """
     due = time.monotonic()
-    while not stopping.is_set() or node.stopping:
+    while not stopping.is_set() or not node.may_end:
+        if stopping.is_set():
+            node.leave()
         due = max(due + node.look(), time.monotonic() - 1e-3)
         executor.spin_once(timeout_sec=0.0)
         time.sleep(max(0.0, due - time.monotonic()))
@@ -126,6 +143,7 @@ def main() -> int:
     stopping = threading.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda *_: stopping.set())
+    os.environ.update(without_shared_memory(os.environ))
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     try:
         node = WatchdogNode()
@@ -134,6 +152,7 @@ def main() -> int:
         gc.collect()
         gc.freeze()
         watch(node, executor, stopping)
+        node.farewell()
         node.destroy_node()
     except OneStrideError as error:
         get_logger(NODE_NAME).fatal(str(error))
