@@ -80,10 +80,14 @@ class Stopping:
         limits = self._limits_of(motion.period)
         last = motion.sent_velocity * motion.period
         stop = last + stopping_change(last, motion.sent_acceleration * motion.period**2, limits)
-        steps = np.concatenate([stop, stop - self._spread, stop + self._spread])
-        paths = Path.stopped(steps, np.concatenate([last, last, last]), limits)
-        own, slow, fast = (Path(*(part[side] for part in paths)) for side in _thirds(len(last)))
-        reach = Path.between(slow.middle - slow.half, fast.middle + fast.half)
+        slowest, fastest = stop - self._spread, stop + self._spread
+        # How far a step leads is convex on either side of full deceleration: it leads furthest at an end, or there.
+        full = (np.clip(last + change, slowest, fastest) for change in (-limits.braking, limits.braking))
+        steps = np.concatenate([stop, slowest, fastest, *full])
+        stopped = Path.stopped(steps, np.concatenate([last] * 5), limits)
+        paths = Path(*(part.reshape(5, *last.shape) for part in stopped))
+        own, slow, fast = (Path(*(part[which] for part in paths)) for which in range(3))
+        reach = Path.between((paths.middle - paths.half).min(axis=0), (paths.middle + paths.half).max(axis=0))
         chord = Path(*(0.5 * (first + second) for first, second in zip(slow, fast, strict=True)))
         return Ahead(limits, last, stop, own, self._spread, reach, chord)
 
@@ -95,7 +99,3 @@ class Stopping:
             self._spread = np.minimum(WIDEST * self._limits.speed, changes)
             self._worst = Worst.of(self._limits)
         return self._limits
-
-
-def _thirds(count: int) -> tuple[slice, slice, slice]:
-    return slice(count), slice(count, 2 * count), slice(2 * count, None)

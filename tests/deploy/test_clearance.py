@@ -12,6 +12,8 @@ from onestride.deploy.safety.braking import Path, Worst, overshoot
 from onestride.deploy.safety.clearance import Anchor, Clearance, half_spaces, least
 from onestride.deploy.safety.joints import joint_limits
 from onestride.deploy.safety.reach import Limits, stopping_change
+from onestride.deploy.safety.stopping import Stopping
+from onestride.deploy.safety.types import Motion
 from onestride.hardware.state import Array
 
 DRIVES = [(None, None), (20.0, None), (20.0, 500.0), (15.0, 100.0)]
@@ -65,6 +67,24 @@ def test_the_cheap_bound_of_a_stop_lies_above_the_other_both_ways(drive):
     assert np.all(other <= worst + 1e-12)
     fast = (np.abs(step) > 0.5 * limits.speed) & (np.arange(7) < 6)
     assert np.median(worst[fast] / other[fast]) < 2.0
+
+
+@pytest.mark.parametrize("drive", [*DRIVES, (40.0, 500.0)])
+def test_whatever_step_of_the_box_is_taken_its_stop_stays_within_the_reach(drive):
+    """A joint that is driven away from where it was going has the longer stop at the slower end of the box."""
+    last, change, limits = motions(*drive)
+    still = np.zeros_like(last)
+    motion = Motion(PERIOD, still, still, still, last / PERIOD, change / PERIOD**2)
+    ahead = Stopping(limited(*drive)).ahead(motion)
+    low, high = ahead.reach.middle - ahead.reach.half, ahead.reach.middle + ahead.reach.half
+    rng, beyond = np.random.default_rng(2), 0
+    for _ in range(50):
+        step = ahead.stop + ahead.spread * rng.uniform(-1, 1, last.shape)
+        path = Path.stopped(step, last, limits)
+        assert np.all(path.middle - path.half >= low - 1e-12) and np.all(path.middle + path.half <= high + 1e-12)
+        fastest = Path.stopped(ahead.stop + ahead.spread, last, limits)
+        beyond += np.count_nonzero(path.middle + path.half > fastest.middle + fastest.half + 1e-9)
+    assert (beyond > 0) == (drive[1] is not None), "the fastest step is not the furthest where jerk is limited"
 
 
 def random_clearance(rng: np.random.Generator, count: int) -> Clearance:

@@ -43,7 +43,7 @@ def test_the_rule_by_hand() -> None:
 def test_it_acts_with_the_best_of_those_that_keep_it(steps: int) -> None:
     """Spelled out, one candidate at a time; the limit is such that all three cases occur."""
     mine, (s, noise) = certified(0.0, steps), draw(60)
-    assert mine.certificate is not None
+    assert isinstance(mine.certificate, CandidateCertificate)
     with torch.no_grad():
         mine.certificate.limit = float(mine.certificate(s, mine.values(s, noise)[0]).quantile(0.2))
         acted, seen = mine.act(s, noise), set()

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import numpy as np
 
 from onestride.training.environments.interface import Array
-
-if TYPE_CHECKING:
-    from onestride.training.environments.wall_push import WallPush
 
 GENTLE = 0.6
 """Speed at which the energy bound of the task was sized [m/s]."""
@@ -40,14 +37,14 @@ class PushOracle:
     """The pusher in a running episode.
 
     Args:
-        environment: where it acts.
+        see: what the task's environment shows now.
         fastest: speed at most [m/s].
         largest: force of the action 1 [N].
     """
 
-    def __init__(self, environment: WallPush, fastest: float, largest: float) -> None:
-        self._environment, self._fastest, self._largest = environment, fastest, largest
+    def __init__(self, see: Callable[[], Array], fastest: float, largest: float) -> None:
+        self._see, self._fastest, self._largest = see, fastest, largest
 
     def act(self) -> Array:
         """Its action (2,) in [-1, 1] for the current state."""
-        return pushed(self._environment.seen(), self._fastest, self._largest)
+        return pushed(self._see(), self._fastest, self._largest)

@@ -122,7 +122,7 @@ class WallPush:
         del seed
         if name != "push":
             raise unknown(f"oracle of {self.name}", name, ["push"])
-        return PushOracle(self, GENTLE, FORCE)
+        return PushOracle(self.seen, GENTLE, FORCE)
 
     def close(self) -> None:
         """Free the simulation: nothing is held."""
