@@ -46,6 +46,7 @@ def show(store: Store, episodes: Iterable[int], file: Path | None = None) -> Non
     for number in episodes:
         _send(rr, recording, store, number)
     recording.flush()
+    recording.disconnect()  # a file ends here, not when the stream is collected
 
 
 def _spawn(recording: Any) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from importlib import resources
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -160,10 +159,3 @@ def test_what_contradicts_itself_is_refused_at_load():
     ):
         with pytest.raises(OneStrideError, match=message):
             parse_robot(described(3.0, **changes), "compliant.yaml")
-
-
-def test_the_documented_example_loads():
-    text = (Path(__file__).parents[2] / "docs" / "passivity.md").read_text(encoding="utf-8")
-    example = text.split("```yaml\n")[1].split("```")[0]
-    robot = parse_robot(yaml.safe_dump(yaml.safe_load(described(3.0)) | yaml.safe_load(example)), "docs/passivity.md")
-    assert tank_of(robot).budget.bound == pytest.approx([60.0 - 1.0 + 3 * 5.0])
