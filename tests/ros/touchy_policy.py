@@ -19,8 +19,8 @@ from .tiny_policy import HORIZON, contract, graph
 #: The element's values from which on actions are not finite, and inference takes far too long; below, it throws.
 NOT_FINITE, SLOW, THROWS = 5.0, 15.0, -5.0
 
-#: Products of 256 x 256 matrices for every unit above `SLOW`: of the order of 0.1 s.
-PRODUCTS = 100.0
+#: Products of 256 x 256 matrices for every unit above `SLOW`: of the order of 0.02 s a hundred.
+PRODUCTS = 200.0
 
 
 def touchy_graph(

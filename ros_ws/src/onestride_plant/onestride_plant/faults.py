@@ -82,7 +82,7 @@ class _Delayed:
 
 
 class _Disordered:
-    """After every tenth, the one before the last ten comes once more."""
+    """After every ninth, the one before the last nine comes once more; nine, that no rate of ticks keeps in step."""
 
     def __init__(self) -> None:
         self._old: JointState | None = None
@@ -91,7 +91,7 @@ class _Disordered:
     def __call__(self, message: JointState, publish: Callable[[Any], None]) -> None:
         publish(message)
         self._count += 1
-        if self._count % 10 == 0:
+        if self._count % 9 == 0:
             old, self._old = self._old, _changed(message)
             publish(old or self._old)
 
