@@ -82,7 +82,7 @@ class _Delayed:
 
 
 class _Disordered:
-    """After every ninth, the one before the last nine comes once more; nine, that no rate of ticks keeps in step."""
+    """After every ninth, the one nine before comes once more; ten would keep in step with ticks at 200 Hz."""
 
     def __init__(self) -> None:
         self._old: JointState | None = None
