@@ -75,7 +75,7 @@ WRITERS: dict[str, Writer] = {
 }
 """Name for `--to` -> how it is written."""
 
-AHEAD_BYTES = 16 << 20
+AHEAD_BYTES = 32 << 20
 """Of episodes that an import reads while those before are written."""
 
 Progress = Callable[[int, int], None]

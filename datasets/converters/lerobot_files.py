@@ -136,7 +136,9 @@ def write_episodes(path: Path, rows: list[dict[str, Any]], numbers: dict[str, Ar
     path.parent.mkdir(parents=True, exist_ok=True)
     keys = dict.fromkeys(key for row in rows for key in row)
     told = {key: pa.array([row.get(key) for row in rows]) for key in keys}
-    pq.write_table(pa.table(told | {key: _lists(values) for key, values in numbers.items()}), path)
+    table = pa.table(told | {key: _lists(values) for key, values in numbers.items()})
+    # No dictionary and no ends of each column: of a hundred columns of numbers that takes longer than the numbers.
+    pq.write_table(table, path, use_dictionary=list(keys), write_statistics=False)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -142,7 +142,7 @@ def _episodes(opened: _Opened, report: Report) -> Iterator[Episode]:
     for run in episode_runs(opened.rows, wanted, _batch_rows(opened)):
         for span in run.spans:
             seconds, clock = _times(run, span, opened)
-            measured += CLOCK not in present and not np.array_equal(clock, _ideal(opened, len(clock)))
+            measured += CLOCK not in present and not np.array_equal(clock, _ideal(len(clock), opened.meta.info.fps)[1])
             yield Episode(
                 data={column.feature.name: _rows(column, run, span, seconds, opened) for column in opened.columns},
                 timestamps={BASE: clock},
@@ -181,8 +181,7 @@ def _rows(column: Column, run: Run, span: Span, seconds: NDArray[np.float64], op
 def _times(run: Run, span: Span, opened: _Opened) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """When each row was: [s] from the episode's start as its video has it, and the clock [ns]."""
     where, length = f"{run.path}: episode {span[0]}", span[2] - span[1]
-    ideal = np.arange(length) / opened.meta.info.fps
-    clock = _ideal(opened, length)
+    ideal, clock = _ideal(length, opened.meta.info.fps)
     seconds = ideal
     if "timestamp" in run.table.column_names:
         seconds = run.numbers(span, "timestamp", (), f"{where}, timestamp").astype(np.float64)
@@ -196,8 +195,12 @@ def _times(run: Run, span: Span, opened: _Opened) -> tuple[NDArray[np.float64], 
     return seconds, clock
 
 
-def _ideal(opened: _Opened, length: int) -> NDArray[np.int64]:
-    return synthetic_clock(length, opened.meta.info.fps)
+@lru_cache(maxsize=8)
+def _ideal(length: int, fps: float) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """When rows are that keep to their rate, in [s] and [ns]; many episodes share them, none writes to them."""
+    seconds, clock = np.arange(length) / fps, synthetic_clock(length, fps)
+    seconds.flags.writeable = clock.flags.writeable = False
+    return seconds, clock
 
 
 def _attributes(opened: _Opened, run: Run, span: Span) -> dict[str, JsonValue]:

@@ -104,7 +104,9 @@ def _over(values: Array) -> Statistics:
     ordered = np.sort(values, axis=1)
     # Squares of values beyond 1e154 are no numbers any more.
     with np.errstate(over="ignore", invalid="ignore"):
-        mean, std = values.mean(1, dtype=np.float64), values.std(1, dtype=np.float64)
+        mean = values.mean(1, dtype=np.float64)
+        away = values - mean[:, np.newaxis]
+        std = np.sqrt(np.einsum("etd,etd->ed", away, away) / values.shape[1])
     return {
         "min": ordered[:, 0].astype(np.float64),
         "max": ordered[:, -1].astype(np.float64),

@@ -23,7 +23,7 @@ from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_
 
 from onestride.datasets.converters import Report
 from onestride.datasets.converters.rosbag2 import METADATA, SUFFIXES, is_storage
-from onestride.datasets.converters.rosbag2_storage import DAMAGE, Block, blocks_of, merged, opened
+from onestride.datasets.converters.rosbag2_storage import DAMAGE, Block, blocks_of, merged, opened, times_of
 from onestride.hardware.errors import OneStrideError, unknown
 
 
@@ -123,8 +123,8 @@ class Bag:
     def received(self, topic: str) -> NDArray[np.int64]:
         """When each message of a topic was received [ns]; looked up once."""
         if topic not in self._received:
-            times = [block.received for block in self.blocks([topic])]
-            self._received[topic] = np.concatenate([np.zeros(0, np.int64), *times])
+            times = [times_of(path, topic) for run in self._runs() for path in run]
+            self._received[topic] = np.sort(np.concatenate([np.zeros(0, np.int64), *times]))
         return self._received[topic]
 
     def check_type(self, name: str) -> None:

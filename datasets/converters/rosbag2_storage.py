@@ -33,8 +33,8 @@ DAMAGE = (
     *(ReaderError, SerdeError, TypesysError, sqlite3.Error, struct.error, zlib.error, OSError, ValueError, KeyError),
     *(TypeError, IndexError, AssertionError, EOFError, RuntimeError, AttributeError, OverflowError, MemoryError),
 )
-BLOCK_BYTES = 1 << 20
-"""A block is closed at this size."""
+BLOCK_BYTES, FIRST_BYTES = 1 << 20, 1 << 14
+"""A block is closed at this size, and the first of all."""
 SQLITE = b"SQLite format 3\0"
 
 _Row = tuple[Any, int, bytes]
@@ -99,10 +99,20 @@ def blocks_of(path: Path, topics: Collection[str]) -> Iterator[Block]:
     Raises:
         OneStrideError: the file is damaged.
     """
-    with path.open("rb") as file:
-        is_sqlite = file.read(len(SQLITE)) == SQLITE
     with _told(path):
-        yield from _of_sqlite(path, topics) if is_sqlite else _of_rosbags(path, topics)
+        yield from _of_sqlite(path, topics) if _is_sqlite(path) else _of_rosbags(path, topics)
+
+
+def times_of(path: Path, topic: str) -> NDArray[np.int64]:
+    """When the messages of a topic in one storage file were received [ns], in order; sqlite fetches no more than that.
+
+    Raises:
+        OneStrideError: the file is damaged.
+    """
+    with _told(path):
+        if _is_sqlite(path):
+            return _times_of_sqlite(path, topic)
+        return np.concatenate([np.zeros(0, np.int64), *(block.received for block in _of_rosbags(path, [topic]))])
 
 
 def merged(files: Iterable[Iterable[Block]]) -> Iterator[Block]:
@@ -120,28 +130,52 @@ def _of_rosbags(path: Path, topics: Collection[str]) -> Iterator[Block]:
             yield from map(Block.of_rows, _portions(rows))
 
 
-def _of_sqlite(path: Path, topics: Collection[str]) -> Iterator[Block]:
+def _is_sqlite(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(SQLITE)) == SQLITE
+
+
+def _base(path: Path) -> closing[sqlite3.Connection]:
     # Immutable: no journal is looked for, and nothing is written beside a recording. One thread reads, but the garbage
     # collector may close in any.
     uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
-    with closing(sqlite3.connect(uri, uri=True, check_same_thread=False)) as base:
-        names = {number: name for number, name in base.execute("SELECT id, name FROM topics") if name in topics}
-        places = ",".join("?" * len(names))
+    return closing(sqlite3.connect(uri, uri=True, check_same_thread=False))
+
+
+def _names(base: sqlite3.Connection, topics: Collection[str]) -> tuple[dict[int, str], str]:
+    """The wanted topics by their number, and as many places in a query."""
+    names = {number: name for number, name in base.execute("SELECT id, name FROM topics") if name in topics}
+    return names, ",".join("?" * len(names))
+
+
+def _times_of_sqlite(path: Path, topic: str) -> NDArray[np.int64]:
+    with _base(path) as base:
+        names, places = _names(base, [topic])
+        query = f"SELECT timestamp FROM messages WHERE topic_id IN ({places})"
+        times = [time for (time,) in base.execute(query, tuple(names))]
+    if {*map(type, times)} - {int}:
+        raise TypeError("messages that are none")
+    return np.sort(np.array(times, np.int64))
+
+
+def _of_sqlite(path: Path, topics: Collection[str]) -> Iterator[Block]:
+    with _base(path) as base:
+        names, places = _names(base, topics)
         query = f"SELECT topic_id, timestamp, data FROM messages WHERE topic_id IN ({places}) ORDER BY timestamp, id"
         for rows in _portions(base.execute(query, tuple(names))):
             yield Block.of_rows([(names[number], received, content) for number, received, content in rows])
 
 
 def _portions(rows: Iterable[_Row]) -> Iterator[list[_Row]]:
-    """As many rows at once as make a block."""
+    """As many rows at once as make a block; few at first, for whoever looks at the first messages only."""
     held: list[_Row] = []
-    size = 0
+    size, enough = 0, FIRST_BYTES
     for row in rows:
         held.append(row)
         size += len(row[2])
-        if size >= BLOCK_BYTES:
+        if size >= enough:
             yield held
-            held, size = [], 0
+            held, size, enough = [], 0, BLOCK_BYTES
     if held:
         yield held
 
