@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from onestride.datasets.store import Store
 from onestride.hardware.errors import OneStrideError
 
 APPLICATION = "onestride"
+LONGEST = 200
+"""Characters of an attribute that are shown: robomimic's hold whole models."""
 
 
 def show(store: Store, episodes: Iterable[int], file: Path | None = None) -> None:
@@ -43,7 +46,9 @@ def show(store: Store, episodes: Iterable[int], file: Path | None = None) -> Non
     except (OSError, RuntimeError) as error:
         where = "a Rerun viewer to start (--rerun-file needs none)" if file is None else f"a writable place for {file}"
         raise OneStrideError(f"expected {where}, got: {str(error).splitlines()[0]}") from error
-    for number in episodes:
+    chosen = list(episodes)
+    recording.send_blueprint(_layout(store.schema.features, chosen))
+    for number in chosen:
         _send(rr, recording, store, number)
     recording.flush()
     recording.disconnect()  # a file ends here, not when the stream is collected
@@ -57,6 +62,28 @@ def _spawn(recording: Any) -> None:
         recording.spawn()
     finally:
         os.environ["PATH"] = path
+
+
+def _layout(features: Sequence[Feature], episodes: Sequence[int]) -> Any:
+    """A tab for each episode: its cameras and what is noted of it above, a plot for each other feature below."""
+    import rerun.blueprint as rrb
+
+    legend = rrb.PlotLegend(visible=False)  # it would cover small plots; hovering names a line, too
+
+    def tab(number: int) -> Any:
+        origin = f"episode_{number}"
+        cameras = [
+            rrb.Spatial2DView(origin=f"{origin}/{one.name}", name=one.name) for one in features if _is_image(one)
+        ]
+        plots = [
+            rrb.TimeSeriesView(origin=f"{origin}/{one.name}", name=one.name, plot_legend=legend)
+            for one in features
+            if not _is_image(one)
+        ]
+        notes = rrb.TextDocumentView(origin=origin, name="attributes")
+        return rrb.Vertical(rrb.Horizontal(*cameras, notes), rrb.Grid(*plots), row_shares=[1, 2], name=origin)
+
+    return rrb.Blueprint(rrb.Tabs(*map(tab, episodes)), collapse_panels=True)
 
 
 def _send(rr: Any, recording: Any, store: Store, number: int) -> None:
@@ -73,7 +100,7 @@ def _send(rr: Any, recording: Any, store: Store, number: int) -> None:
             rr.send_columns(
                 path, index, _columns(rr, recording, path, feature, episode.data[feature.name]), recording=recording
             )
-    told = ", ".join(f"{key}: {value}" for key, value in episode.attributes.items())
+    told = "\n\n".join(f"{key}: {shorten(str(value), LONGEST)}" for key, value in episode.attributes.items())
     recording.log(f"episode_{number}", rr.TextDocument(told or "no attributes"), static=True)
 
 
