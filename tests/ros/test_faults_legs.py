@@ -55,7 +55,7 @@ class World:
         parameters = {"robot": path, "policy": policy, "scene": scene.folder}
         given = [text for name, value in parameters.items() for text in ("-p", f"{name}:={value}")]
         self.node = session.child("onestride_controller.node", "--ros-args", *given)
-        self.supervisor = session.supervisor(self.plant, self.node)
+        self.supervisor = session.supervisor(self.node)  # the plant is killed by a test
         self.supervisor.wait_for_services()
         self.supervisor.transition("configure")
 
@@ -175,3 +175,15 @@ def test_a_second_writer_damps_it(world):
     is_damped(world)
     node = world.supervisor.node
     wait_for(lambda: len(node.get_publishers_info_by_topic(node.resolve_topic_name(topic))) == 1, "it to be gone")
+
+
+def test_when_its_plant_dies_it_is_damped_for_ever(world):
+    """The last of this module: nothing stands afterwards."""
+    world.plant.kill()
+    assert world.fault_within(5.0) <= world.robot.detection.joints_stale + TOLD + SLACK
+    world.supervisor.spin(world.robot.safe_stop.completes_within)
+    assert re.search(r"stream \w+ is stale", world.supervisor.status["reason"])
+    is_damped(world)
+    world.supervisor.transition("deactivate")
+    with pytest.raises(OneStrideError, match="a fault is latched: "):
+        world.supervisor.transition("activate")
