@@ -2,14 +2,17 @@
 
 `meta/checksums` (E, K) uint32: CRC-32 of each episode's rows in each of K arrays, named by the attribute `arrays`;
 the attribute `streams` says by which clock an array's rows belong to episodes, "" = one row for each episode.
+The column `attributes` is no array: CRC-32 of the canonical JSON of an episode's attributes and of the features whose
+value after the last action is known. Segments from before there was this column are read as ever.
 The manifest's SHA-256 decides whether a segment is sound; these say what is still sound in one that is not.
 """
 
 from __future__ import annotations
 
+import json
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +22,11 @@ from numpy.typing import NDArray
 
 from onestride.datasets import video
 from onestride.datasets.schema import Array
+from onestride.hardware.durable import canonical_json
 from onestride.hardware.errors import OneStrideError
 
 NAME = "meta/checksums"
+ATTRIBUTES = "attributes"
 PER_EPISODE = ""
 _BLOCK = 8 << 20
 
@@ -38,6 +43,12 @@ def checksum(rows: Array) -> int:
     for start in range(0, len(rows), step):
         value = zlib.crc32(np.ascontiguousarray(rows[start : start + step]).data, value)
     return value
+
+
+def attributes_checksum(attributes: Mapping[str, Any], final: Iterable[str]) -> int:
+    """CRC-32 of an episode's attributes and of the names of those features whose final value is known."""
+    # Once through JSON: keys that are numbers become words, by which they are then sorted.
+    return zlib.crc32(canonical_json([json.loads(json.dumps(dict(attributes))), sorted(final)]))
 
 
 class Table:
@@ -88,14 +99,35 @@ def find_damage(segment: Path, count: int) -> Damage | None:
     return found
 
 
+def covers_attributes(segment: Path) -> bool:
+    """Whether a segment, the table of which can be read, has checksums of its episodes' attributes."""
+    try:
+        recorded: Any = zarr.open_array(str(segment / NAME), mode="r", zarr_format=3)
+        return ATTRIBUTES in recorded.attrs["arrays"]
+    except Exception:  # as above
+        return False
+
+
 def _recomputed(segment: Path, group: Any, name: str, bounds: NDArray[np.int64]) -> list[int | None]:
     """Each episode's checksum as its rows are now, None where they cannot be read."""
+    if name == ATTRIBUTES:
+        return _attributes_checksums(group, len(bounds))
     if name.startswith("video/"):
         try:
             return list(video.packet_checksums(segment / f"{name}.mp4", (bounds[:, 1] - bounds[:, 0]).tolist()))
         except OneStrideError:
             return [None] * len(bounds)
     return [_checksum_of(segment / name, group, name, int(start), int(stop)) for start, stop in bounds]
+
+
+def _attributes_checksums(group: Any, count: int) -> list[int | None]:
+    try:
+        attributes = list(group["meta/episodes"].attrs["attributes"])
+        present = {name: list(array.attrs["present"]) for name, array in group["final"].arrays()}
+        known = [[name for name, told in present.items() if told[episode]] for episode in range(count)]
+        return [attributes_checksum(*both) for both in zip(attributes, known, strict=True)]
+    except Exception:  # as above
+        return [None] * count
 
 
 def _checksum_of(folder: Path, group: Any, name: str, start: int, stop: int) -> int | None:

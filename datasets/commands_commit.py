@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 @dataclass
 class Commit:
-    """Add recorded episodes to a store; repeat it at will, no episode is taken twice.
+    """Add recorded episodes to a store; repeat it at will, no episode is seen twice.
 
+    What was finished or marked as a success since is taken anew, what was discarded since is hidden (`edit restore`).
     For instance `onestride commit runs/record cube.zarr`. Discarded and incomplete episodes are left out, and said so.
     """
 
@@ -70,7 +71,7 @@ def _table(report: CommitReport) -> Table:
     table = Table("", "", title=title, title_justify="left", show_header=False)
     table.add_row("committed", str(len(report.committed)))
     table.add_row("already there", str(len(report.already)))
-    for heading, lines in (("left out", report.left_out), ("damage", report.damage)):
+    for heading, lines in (("hidden", report.hidden), ("left out", report.left_out), ("damage", report.damage)):
         table.add_section()
         for number, line in enumerate(lines or ["nothing"]):
             table.add_row("" if number else heading, line)

@@ -89,7 +89,7 @@ def _repair_lines(report: RepairReport | None) -> list[str]:
     lines = ["repair: the manifest was damaged and was rebuilt; edits are lost"] if report.manifest_rebuilt else []
     return lines + [
         f"repair: {what} {', '.join(told[what])}"
-        for what in ("recovered", "salvaged", "lost", "moved", "removed")
+        for what in ("recovered", "doubled", "salvaged", "lost", "moved", "removed")
         if told[what]
     ]
 

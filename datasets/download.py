@@ -109,7 +109,7 @@ def read_json(url: str) -> tuple[Any, Mapping[str, str]]:
         raise OneStrideError(f"{url}: expected an answer, got HTTP {error.code} {error.reason}") from error
     except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
         raise OneStrideError(f"{url}: expected an answer, got: {_reason(error)}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise OneStrideError(f"{url}: expected JSON, got something else") from error
 
 
@@ -136,13 +136,11 @@ def inside(folder: Path, name: str) -> Path:
 
 
 def _already_there(remote: Remote, target: Path) -> Fetched:
-    found, size = file_sha256(target), target.stat().st_size
-    if (remote.sha256 is not None and found != remote.sha256) or (remote.size is not None and size != remote.size):
-        expected = f"SHA-256 {remote.sha256}" if remote.sha256 else f"{remote.size} bytes"
-        raise OneStrideError(
-            f"{target}: expected {expected}, got SHA-256 {found} of {size} bytes: move it away to fetch it anew"
-        )
-    return Fetched(target, found, remote.sha256 is not None, resumed=size, size=size)
+    found, size = file_sha256(target), _size(target)
+    if wrong := _mismatch(remote, target, remote.sha256, found):
+        raise OneStrideError(f"{target}: {wrong}: move it away to fetch it anew")
+    verified = remote.sha256 is not None or remote.git_blob is not None
+    return Fetched(target, found, verified, resumed=size, size=size)
 
 
 def _persist(remote: Remote, part: Path, progress: Progress, pause: float) -> dict[str, str] | None:
@@ -180,6 +178,8 @@ def _attempt(remote: Remote, part: Path, progress: Progress) -> dict[str, str] |
         elif not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
             part.unlink(missing_ok=True)
             raise _BrokenOffError("another part of the file than was asked for")
+        if not start:  # else, killed before the first new byte, the old ones would pass for what the note describes
+            part.unlink(missing_ok=True)
         told = _told(response.headers)
         _note(part).write_text(json.dumps(told))
         _receive(response, part, start, progress)
@@ -261,13 +261,7 @@ def _finish(remote: Remote, part: Path, target: Path, told: dict[str, str], resu
     """Compare with what is known of the file, and give it its name."""
     found, size = file_sha256(part), _size(part)
     expected = remote.sha256 or told.get("sha256")
-    wrong = None
-    if expected is not None and found != expected:
-        wrong = f"expected SHA-256 {expected}, got {found}"
-    elif remote.git_blob is not None and expected is None and (blob := _git_blob(part)) != remote.git_blob:
-        wrong = f"expected git blob {remote.git_blob}, got {blob}"
-    elif remote.size is not None and size != remote.size:
-        wrong = f"expected {remote.size} bytes, got {size}"
+    wrong = _mismatch(remote, part, expected, found)
     _note(part).unlink(missing_ok=True)
     if wrong is not None:
         part.unlink()
@@ -277,6 +271,24 @@ def _finish(remote: Remote, part: Path, target: Path, told: dict[str, str], resu
     sync(target.parent)
     verified = expected is not None or remote.git_blob is not None
     return Fetched(target, found, verified, resumed=min(resumed, size), size=size)
+
+
+def _mismatch(remote: Remote, path: Path, expected: str | None, found: str) -> str | None:
+    """How a file differs from what is known of it.
+
+    Args:
+        remote: what its server's list says.
+        path: the file.
+        expected: its SHA-256, as far as anyone told.
+        found: its SHA-256.
+    """
+    if expected is not None and found != expected:
+        return f"expected SHA-256 {expected}, got {found}"
+    if remote.git_blob is not None and expected is None and (blob := _git_blob(path)) != remote.git_blob:
+        return f"expected git blob {remote.git_blob}, got {blob}"
+    if remote.size is not None and _size(path) != remote.size:
+        return f"expected {remote.size} bytes, got {_size(path)}"
+    return None
 
 
 def _git_blob(path: Path) -> str:

@@ -85,6 +85,24 @@ def relabel(
     _apply(store, f"relabel {_listed(chosen)}: {said}{hidden}", label)
 
 
+def replace(store: Store, successors: Mapping[int, int]) -> None:
+    """Hide episodes whose successors, episodes of the store as well, take their place and their labels.
+
+    Raises:
+        OneStrideError: no such episode, or the store cannot be written.
+    """
+    chosen = _checked(store, [*successors, *successors.values()])
+    parts = [part for entry in store.manifest.segments for _, part in entry.visible]
+    labels = {
+        new: {"attributes": parts[old].attributes, "removed": parts[old].removed} for old, new in successors.items()
+    }
+
+    def inherit(number: int, part: Part) -> tuple[Part, ...]:
+        return () if number in successors else (part.model_copy(update=labels.get(number, {})),)
+
+    _apply(store, f"replace {_listed(sorted(successors))} of {_listed(chosen)}", inherit)
+
+
 def restore(store: Store) -> None:
     """Undo every edit: all that was committed is seen again, as it was recorded.
 

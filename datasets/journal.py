@@ -124,12 +124,16 @@ class JournalWriter:
 
     Raises:
         OneStrideError: the file exists or cannot be written.
+
+    Attributes:
+        size: of the file [bytes].
+        failed_flushes: how often the disk failed to take what the kernel had accepted.
     """
 
     def __init__(self, path: str | Path, schema: Mapping[str, Any], about: Mapping[str, Any] | None = None) -> None:
         self.path, self.streams = Path(path), tuple(row_dtypes(schema))
         self._features = [feature["name"] for feature in schema["features"]]
-        self._episode = self._records = self.size = 0
+        self._episode = self._records = self.size = self.failed_flushes = 0
         header = {"format": FORMAT, "id": self.path.stem, "schema": dict(schema), "about": dict(about or {})}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -182,8 +186,16 @@ class JournalWriter:
         self.sync()
 
     def sync(self) -> None:
-        """Flush all that was written to the disk."""
-        os.fsync(self._file)
+        """Flush all that was written to the disk.
+
+        After a failure the kernel may forget what it could not write, and the next call succeeds without it: whoever
+        tries again compares `failed_flushes`.
+        """
+        try:
+            os.fsync(self._file)
+        except OSError:
+            self.failed_flushes += 1
+            raise
 
     def close(self) -> None:
         """Close the file."""

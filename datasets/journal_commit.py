@@ -12,6 +12,14 @@ from pydantic import JsonValue
 
 from onestride.datasets.journal import SUFFIX
 from onestride.datasets.journal_reader import Journal, JournalEpisode
+from onestride.datasets.journal_versions import (
+    INCOMPLETE,
+    SUCCESS_SAID,
+    Versions,
+    bring_up_to_date,
+    versions,
+    worth_of,
+)
 from onestride.datasets.merging import schema_difference
 from onestride.datasets.provenance import Provenance, Source
 from onestride.datasets.schema import Episode
@@ -20,9 +28,6 @@ from onestride.hardware.errors import OneStrideError
 
 Progress = Callable[[int, int], None]
 """Called with (episodes done, episodes in all)."""
-
-IDENTITY = "episode_id"
-"""Attribute of every recorded episode by which it is known again."""
 
 
 @dataclass
@@ -35,6 +40,8 @@ class CommitReport:
     committed: list[str] = field(default_factory=list)
     already: list[str] = field(default_factory=list)
     """Episodes that the store has had before."""
+    hidden: list[str] = field(default_factory=list)
+    """Episodes of the store that are hidden now, and why: discarded since, or taken anew as there is more of them."""
     left_out: list[str] = field(default_factory=list)
     """Episodes that were discarded, are incomplete, empty or unfit, and why."""
     damage: list[str] = field(default_factory=list)
@@ -56,7 +63,8 @@ def commit(
 ) -> CommitReport:
     """Add the episodes of a journal, or of every journal in a folder, to a store, which is made if there is none.
 
-    Cut short at any moment, it can be repeated: episodes that the store has, or has had, are passed over.
+    Cut short at any moment, it can be repeated: episodes that the store has, or has had, are passed over. What was
+    committed before it was whole, or marked as a success, is taken anew; what was discarded since is hidden.
 
     Args:
         source: a journal or a folder of journals.
@@ -77,6 +85,8 @@ def commit(
         report.damage = [f"{journal.path.name}: {line}" for journal in journals for line in journal.damage_report]
         with store.writer() as writer:
             _add_all(journals, writer, choose, report, progress)
+        store = Store.open(store.path)
+        report.hidden = bring_up_to_date(store, [episode for _, episode in _episodes(journals)])
     report.dataset_id = store.dataset_id
     return report
 
@@ -142,7 +152,8 @@ def _add_all(
     report: CommitReport,
     progress: Progress | None,
 ) -> None:
-    known, total = known_episodes(writer.store), sum(len(journal.episodes) for journal in journals)
+    # Another process may have committed since the store was opened.
+    known, total = versions(Store.open(writer.store.path)), sum(len(journal.episodes) for journal in journals)
     for done, (journal, episode) in enumerate(_episodes(journals), start=1):
         _add(journal, episode, writer, choice, known, report)
         if progress is not None:
@@ -155,26 +166,15 @@ def _episodes(journals: Sequence[Journal]) -> Iterator[tuple[Journal, JournalEpi
             yield journal, episode
 
 
-def known_episodes(store: Store) -> set[str]:
-    """Ids of the recorded episodes that a store has ever taken, edited and deleted ones too."""
-    fresh = Store.open(store.path)  # another process may have committed since `store` was opened
-    return {
-        str(attributes[IDENTITY])
-        for segment in fresh.segments
-        for attributes in segment.attributes
-        if IDENTITY in attributes
-    }
-
-
 def _add(
     journal: Journal,
     episode: JournalEpisode,
     writer: SegmentWriter,
     choice: _Choice,
-    known: set[str],
+    known: dict[str, Versions],
     report: CommitReport,
 ) -> None:
-    if episode.id and episode.id in known:
+    if episode.id in known and not known[episode.id].surpassed_by(episode):
         report.already.append(episode.id)
         return
     reason = choice.reason_against(episode)
@@ -189,7 +189,7 @@ def _add(
     if reason:
         report.left_out.append(f"{episode.name}: {reason}")
         return
-    known.add(episode.id)
+    known.setdefault(episode.id, Versions()).best = worth_of(episode)
     report.committed.append(episode.id)
     report.steps += read.length
 
@@ -207,6 +207,8 @@ def _read(journal: Journal, episode: JournalEpisode) -> Episode:
     read = journal.read(episode)
     said: dict[str, JsonValue] = {"journal": journal.id, "label_source": journal.schema.label_source}
     if episode.incomplete:
-        said["incomplete"] = list(episode.incomplete)
+        said[INCOMPLETE] = list(episode.incomplete)
+    if episode.succeeded_later:
+        said[SUCCESS_SAID] = "after the end"
     read.attributes = {**read.attributes, **said}
     return read

@@ -315,7 +315,8 @@ class _Book:
         self._ended.add(frame.episode)
         episode.attributes.update(content["attributes"])
         episode.discarded = content["discarded"]
-        episode.incomplete += tuple(content["incomplete"])
+        # An end that the disk did not take at once stands twice.
+        episode.incomplete = tuple(dict.fromkeys((*episode.incomplete, *content["incomplete"])))
         promised = {stream: count for stream, count in content["rows"].items() if count}
         if promised != episode.rows and frame.episode not in self._frozen:
             self._lose(frame.episode, f"expected rows {promised}, found {episode.rows}")

@@ -51,14 +51,16 @@ def read_header(path: Path) -> dict[str, Any]:
     Raises:
         OneStrideError: nothing at `path`, not a store, or a header that cannot be read.
     """
-    if not path.exists():
-        raise OneStrideError(f"expected a store at {path}, got nothing there")
-    if not (path / HEADER).is_file():
-        raise OneStrideError(f"expected a store (a directory with {HEADER}), got {path}, which is none")
     try:
+        if not path.exists():
+            raise OneStrideError(f"expected a store at {path}, got nothing there")
+        if not (path / HEADER).is_file():
+            raise OneStrideError(f"expected a store (a directory with {HEADER}), got {path}, which is none")
         about = json.loads((path / HEADER).read_bytes())["attributes"]["onestride"]
         version = about["format"]
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise OneStrideError(f"expected a store that can be read at {path}, got: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
         raise OneStrideError(f"{path / HEADER}: expected JSON, got a truncated or damaged file") from error
     except (KeyError, TypeError) as error:
         raise OneStrideError(f"expected a onestride store, got {path}, another Zarr group") from error

@@ -33,16 +33,14 @@ class AppendLock:
         Raises:
             OneStrideError: another writer holds it, or the store cannot be written.
         """
-        try:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise OneStrideError(f"expected a writable store, got {self._path}: {error.strerror}") from error
-        if not _acquire(descriptor):
-            os.close(descriptor)
-            raise OneStrideError(
-                f"{self._path.parent}: expected to be the only writer, got another process appending to this "
-                "store; wait for it to finish or write to another store"
-            )
+        deadline = time.monotonic() + PATIENCE
+        while (descriptor := self._attempt()) is None:
+            if time.monotonic() > deadline:
+                raise OneStrideError(
+                    f"{self._path.parent}: expected to be the only writer, got another process appending to this "
+                    "store; wait for it to finish or write to another store"
+                )
+            time.sleep(0.02)
         self._descriptor = descriptor
         return self
 
@@ -53,6 +51,19 @@ class AppendLock:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+    def _attempt(self) -> int | None:
+        """The lock file, open and locked; None while another writer has it, or has just put another store here."""
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise OneStrideError(f"expected a writable store, got {self._path}: {error.strerror}") from error
+        with suppress(BlockingIOError, FileNotFoundError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(descriptor), self._path.stat()):
+                return descriptor
+        os.close(descriptor)
+        return None
 
 
 def is_locked(path: Path) -> bool:
@@ -66,15 +77,3 @@ def is_locked(path: Path) -> bool:
         finally:
             os.close(descriptor)
     return False
-
-
-def _acquire(descriptor: int) -> bool:
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.02)

@@ -176,7 +176,7 @@ def read_manifest(store: Path) -> Manifest:
         content = json.loads(path.read_bytes())
     except OSError as error:
         raise OneStrideError(f"expected a manifest at {path}, got: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise OneStrideError(f"{path}: expected a manifest in JSON, got a truncated or damaged file") from error
     return _verified(path, content)
 

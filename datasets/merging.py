@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from onestride.datasets.converters.placing import placed
+from onestride.datasets.converters.placing import left_behind, placed
 from onestride.datasets.copying import Progress, copy_episodes
 from onestride.datasets.provenance import Provenance
 from onestride.datasets.schema import Schema
@@ -57,7 +57,7 @@ def gather(stores: Sequence[Store], destination: Path, command: str, progress: P
         raise OneStrideError(f"expected a new path for the store, got {destination}, which exists")
     _check_same_schema(stores)
     _check_distinct(stores)
-    left = _left_behind(destination)
+    left = left_behind(destination)
     total = sum(store.num_episodes for store in stores)
     if not total:
         raise OneStrideError("expected episodes to copy, got none: " + ", ".join(str(store.path) for store in stores))
@@ -85,11 +85,6 @@ def gather(stores: Sequence[Store], destination: Path, command: str, progress: P
         dropped=tuple(f"{store.path}/{name}" for store in stores for name in store.dropped) + left,
         dataset_id=made.dataset_id,
     )
-
-
-def _left_behind(destination: Path) -> tuple[str, ...]:
-    """What killed runs (or others at work now) left beside the destination."""
-    return tuple(sorted(str(path) for path in destination.parent.glob(f".{destination.name}.*.unfinished")))
 
 
 def _check_distinct(stores: Sequence[Store]) -> None:

@@ -18,6 +18,8 @@ PERIOD = 0.25
 #: How long the end of a recorder may wait for the disk [s].
 PATIENCE = 30.0
 
+UNFLUSHED = "the disk failed to flush it"
+
 #: Warnings kept for `status`.
 _WARNINGS = 20
 
@@ -36,12 +38,14 @@ class OpenEpisode:
     Attributes:
         number: in the journal; None until its beginning is there.
         failed: why the disk refused a part of it; empty if it did not.
+        flushes: how many flushes had failed when it began.
     """
 
     def __init__(self, episode: str = "", marks: Mapping[str, Mark] | None = None) -> None:
         self.id, self.marks = episode, dict(marks or {})
         self.rows, self.failed = dict.fromkeys(self.marks, 0), ""
         self.number: int | None = None
+        self.flushes = 0
         self.begin: Callable[[], None] = lambda: None
 
     def missing(self, marks: Mapping[str, Mark]) -> list[str]:
@@ -74,6 +78,7 @@ class WritingThread:
         self._asked = self._done = 0
         self._episode = OpenEpisode()
         self._owed: list[Callable[[], None]] = []
+        self._incomplete: list[str] = []
         self._committed, self._warnings = 0, deque[str](maxlen=_WARNINGS)
         self._closing, self._died = False, ""
         self._thread = threading.Thread(target=self._work, name="onestride-recorder", daemon=True)
@@ -120,6 +125,8 @@ class WritingThread:
         return {
             "committed": self._committed,
             "owed": len(self._owed),
+            "on_disk": self._done >= self._asked and not self._owed,
+            "last_incomplete": list(self._incomplete),
             "bytes": self._journal.size,
             "died": self._died,
             "warnings": list(self._warnings),
@@ -172,8 +179,10 @@ class WritingThread:
         for name, mark in marks.items():
             self._rings[name].skip(mark.head)
         opened = self._episode = OpenEpisode(episode, marks)
+        self._incomplete = []
 
         def write() -> None:
+            opened.flushes = self._journal.failed_flushes
             self._journal.begin(episode, started, attributes)
             opened.number = self._journal.episode
 
@@ -217,7 +226,11 @@ class WritingThread:
         self._episode = OpenEpisode()
 
     def _finish(self, content: dict[str, Any], episode: OpenEpisode) -> None:
+        if self._journal.failed_flushes > episode.flushes and UNFLUSHED not in content["incomplete"]:
+            content["incomplete"].append(UNFLUSHED)
+            self._warn(f"episode {episode.id} is incomplete: {UNFLUSHED}")
         self._journal.end(content, episode.number)
+        self._incomplete = content["incomplete"]
         self._committed += not content["incomplete"]
 
     def _episode_attributes(self, attributes: dict[str, Any], marks: dict[str, Mark]) -> None:

@@ -1,6 +1,8 @@
 """Bringing a store back into order after a crash or a fault of the disk. Nothing that might be data is deleted.
 
-- Segments that are whole but that no manifest names (killed between rename and commit) are committed.
+- Segments that are whole but that no manifest names (killed between rename and commit) are committed. What other
+  segments hold of their episodes already, since a run was repeated, stays hidden. Whether the repetition left an
+  episode out on purpose cannot be known: the report names it, `onestride edit delete` hides it.
 - Of a damaged segment, the episodes that are still sound (`checksums`) are committed anew in its place; the damaged
   one is moved to `.damaged/`.
 - A damaged manifest is rebuilt from the segments; edits were in it and are lost. The old one goes to `.damaged/` too.
@@ -13,7 +15,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -45,6 +47,7 @@ from onestride.hardware.durable import file_sha256, sync, tree_sha256
 from onestride.hardware.errors import OneStrideError
 
 DAMAGED = ".damaged"
+_Print = frozenset[tuple[str, int]]
 _IDENTITY = re.compile(r"\d{6}-([0-9a-f]{12})")
 
 
@@ -56,6 +59,8 @@ class RepairReport:
     """The manifest was damaged; edits (deleted, split, relabelled) are lost."""
     recovered: list[str] = field(default_factory=list)
     """Segments that were whole but not committed; they are now, after all others."""
+    doubled: list[str] = field(default_factory=list)
+    """Episodes that are hidden since another segment holds them; `edit restore` shows them again."""
     salvaged: list[str] = field(default_factory=list)
     """Damaged segments whose sound episodes were committed anew."""
     lost: list[str] = field(default_factory=list)
@@ -113,19 +118,30 @@ def _manifest(path: Path, report: RepairReport) -> Manifest:
         report.manifest_rebuilt = True
         if (path / NAME).exists():
             _set_aside(path, path / NAME, report)
-        manifest = Manifest(header=header, segments=tuple(_entries(path)))
+        manifest = Manifest(header=header, segments=tuple(_entries(path, report)))
         write_manifest(path, manifest, path / STAGING)
     if manifest.header != header:
         raise OneStrideError(f"{path / HEADER}: expected the schema that was created, got an altered file")
     return manifest
 
 
-def _entries(path: Path) -> Iterable[SegmentEntry]:
+def _entries(path: Path, report: RepairReport) -> Iterable[SegmentEntry]:
     """Every segment whose name is its content's: it was complete when it was renamed, and is still."""
+    known: set[_Print] = set()
     for home in sorted((path / SEGMENTS).iterdir()):
         entry = _entry(home)
         if entry is not None:
-            yield entry
+            prints = _fingerprints(home)
+            yield entry.with_edits(_hidden(entry.id, prints, known, report))
+            known |= set(prints)
+
+
+def _hidden(identity: str, prints: Sequence[_Print], known: Set[_Print], report: RepairReport) -> list[EpisodeEdit]:
+    """Edits that hide those episodes of a segment which other segments hold."""
+    doubled = [index for index, one in enumerate(prints) if one in known]
+    if doubled:
+        report.doubled.append(f"{len(doubled)} of {len(prints)} episodes of {identity}")
+    return [EpisodeEdit(index=index, parts=()) for index in doubled]
 
 
 def _entry(home: Path) -> SegmentEntry | None:
@@ -198,7 +214,9 @@ def _rewrite(staged: Path, *, segment: Segment, sound: list[int], schema: Schema
 
 def _recover_all(path: Path, manifest: Manifest, report: RepairReport) -> None:
     """Commit what is whole of the uncommitted, and clear away the rest."""
-    known = {one for entry in manifest.segments for one in _fingerprints(path / SEGMENTS / entry.id)}
+    known: set[_Print] = set()
+    for entry in manifest.segments:
+        known |= set(_fingerprints(path / SEGMENTS / entry.id))
     for name in _left(path, manifest):
         found = path / name
         if name not in _left(path, manifest):
@@ -208,9 +226,10 @@ def _recover_all(path: Path, manifest: Manifest, report: RepairReport) -> None:
         prints = _fingerprints(found) if lengths else []
         if lengths and not set(prints) <= known:
             entry = publish(path, found, manifest.next_number, lengths)
+            entry = entry.with_edits(_hidden(entry.id, prints, known, report))
             manifest = manifest.with_segment(entry)
             write_manifest(path, manifest, path / STAGING)
-            report.recovered.append(f"{name} as {entry.id} ({len(lengths)} episodes)")
+            report.recovered.append(f"{name} as {entry.id} ({len(entry.visible)} episodes)")
             known |= set(prints)
         elif found.parent.name == SEGMENTS and not lengths:
             _set_aside(path, found, report)
@@ -233,11 +252,13 @@ def _whole(found: Path) -> tuple[int, ...]:
     return lengths if checksums.find_damage(found, len(lengths)) == {} else ()
 
 
-def _fingerprints(segment: Path) -> list[tuple[int, ...]]:
-    """What tells two episodes apart: the checksums of all their arrays."""
+def _fingerprints(segment: Path) -> list[_Print]:
+    """What tells two episodes apart wherever they lie: the checksums of their rows and of when they were measured."""
     try:
-        table = zarr.open_array(str(segment / checksums.NAME), mode="r", zarr_format=3)[...]
-        return [tuple(int(value) for value in row) for row in np.asarray(table)]
+        table: Any = zarr.open_array(str(segment / checksums.NAME), mode="r", zarr_format=3)
+        names = [str(name) for name in table.attrs["arrays"]]
+        rows = [dict(zip(names, map(int, row), strict=True)) for row in np.asarray(table[...])]
+        return [frozenset(one for one in row.items() if one[0].startswith(("data/", "time/"))) for row in rows]
     except Exception:  # a segment from before there were such checksums, or half a one
         return []
 

@@ -18,6 +18,8 @@ from onestride.datasets.segments import video_file
 from onestride.hardware.durable import tree_sha256
 from onestride.hardware.errors import OneStrideError
 
+UNVOUCHED = "attributes, of which this older segment has no checksum"
+
 
 class Segment:
     """Reader of one committed segment.
@@ -64,8 +66,12 @@ class Segment:
         return reader
 
     def damage(self) -> checksums.Damage | None:
-        """Committed episode -> its arrays that are altered or unreadable; None where that cannot be told."""
-        return checksums.find_damage(self.path, len(self.entry.lengths))
+        """Committed episode -> what of it is altered or unreadable; None where that cannot be told."""
+        count = len(self.entry.lengths)
+        found = checksums.find_damage(self.path, count)
+        if found is None or self._attributes_vouched_for():
+            return found
+        return {index: [*found.get(index, []), UNVOUCHED] for index in range(count)}
 
     def read(self, feature: str, rows: slice = slice(None)) -> Array:
         """Rows of a feature (N, *shape), all by default."""
@@ -122,16 +128,22 @@ class Segment:
         notes = {} if group is None else dict(group.attrs)
         return {name: video.VideoNote.model_validate(note) for name, note in notes.items()}
 
+    def _attributes_vouched_for(self) -> bool:
+        """Whether attributes have checksums of their own, or lie in a sound folder."""
+        return checksums.covers_attributes(self.path) or self._meta_is_sound()
+
+    def _meta_is_sound(self) -> bool:
+        try:
+            return tree_sha256(self.path / "meta") == self.entry.meta
+        except OSError:
+            return False
+
     @cached_property
     def _episodes(self) -> Any:
         """`meta/episodes`, trusted after a check of the folder `meta` alone where the manifest has one."""
         if not self.entry.meta:
             return self._group["meta/episodes"]
-        try:
-            sound = tree_sha256(self.path / "meta") == self.entry.meta
-        except OSError:
-            sound = False
-        if not sound:
+        if not self._meta_is_sound():
             self.verify()
         return zarr.open_array(str(self.path / "meta" / "episodes"), mode="r", zarr_format=3)
 

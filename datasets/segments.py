@@ -84,6 +84,8 @@ def write_segment(path: Path, schema: Schema, episodes: Sequence[Episode], video
         _note(rows, sums)
         _write_videos(path, schema, episodes, sums, videos or _encoder(episodes))
         _note(clocks, sums)
+        said = [checksums.attributes_checksum(episode.attributes, episode.final) for episode in episodes]
+        sums.add(checksums.ATTRIBUTES, checksums.PER_EPISODE, said)
         _begin(pool, path, _Array(checksums.NAME, checksums.PER_EPISODE, [sums.array], sums.attributes)).finish()
 
 

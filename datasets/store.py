@@ -296,10 +296,10 @@ class Store:
         """Commit a segment that `fill` writes, all or nothing, and return its id.
 
         Raises:
-            OneStrideError: another process is writing, or the disk refuses.
+            OneStrideError: another process is writing, another store took this one's place, or the disk refuses.
         """
         with self.exclusive():
-            self._use(read_manifest(self.path))
+            self._use(self._current())
             try:
                 manifest = commit_segment(self.path, self._manifest, lengths, fill, edits=edits)
             except OSError as error:
@@ -346,6 +346,15 @@ class Store:
         """
         with nullcontext() if self._lock.held else self._lock:
             yield
+
+    def _current(self) -> Manifest:
+        """What is committed by now, to the store that was opened and not to one that took its place."""
+        manifest = read_manifest(self.path)
+        if manifest.header != self._manifest.header:
+            raise OneStrideError(
+                f"{self.path}: expected the store as it was opened, got another one that took its place; open it again"
+            )
+        return manifest
 
     @cached_property
     def _lock(self) -> AppendLock:

@@ -34,6 +34,7 @@ from onestride.datasets.streaming_source import StreamingSource
 from onestride.hardware.errors import OneStrideError
 
 Batch = dict[str, Array]
+Flags = NDArray[np.bool_]
 Floats = NDArray[np.float32]
 
 _KEYS = ("observations", "actions", "rewards", "masks", "terminals", "next_observations", "valid")
@@ -180,6 +181,8 @@ class Windows:
             `valid` (B, h), 0 past the end and after the first terminal, which is what is not 0; `next_observations`
             (B, To, Do) after the last valid step. Each picture (B, To, H, W, C) uint8 under its feature's name, and
             the ones after the last valid step under `next_<name>`. Less what `successors` and `outcomes` leave out.
+            With both, an episode's last step is not valid if no one recorded what was observed after it, unless its
+            mask is 0: a value learnt from there would be its own.
 
         Raises:
             OneStrideError: no such step.
@@ -294,6 +297,8 @@ class Windows:
         }
         if self._with_outcomes:
             batch |= self._outcomes(chunk, left, ahead)
+            if self._successors:
+                counts = counts - _unanswered(rows + counts > last, end == last, batch["masks"])
         if self._successors:
             batch |= self._histories("next_", rows + counts, first, end)
         batch["valid"] = self._prefixes.take(counts, axis=0)
@@ -330,6 +335,18 @@ class Windows:
     def _outcome(self, found: Floats, role: str) -> Floats:
         """The recorded values of a role, or zeros."""
         return found[..., self._places[role]] if role in self._places else np.zeros(found.shape[:-1], np.float32)
+
+
+def _unanswered(to_the_end: Flags, unknown: Flags, masks: Floats) -> Flags:
+    """Whether the last step has a value that goes on, at an observation that no one recorded (B,).
+
+    Args:
+        to_the_end: whether the window reaches its episode's last step (B,).
+        unknown: whether what was observed after the episode is not recorded (B,).
+        masks: (B, h).
+    """
+    goes_on: Flags = masks[:, -1] != 0
+    return to_the_end & unknown & goes_on
 
 
 def _lowest(values: Floats) -> Floats:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module, metadata
 from typing import Any, NamedTuple
 
+from onestride.deploy.usage import UsageError, parse
 from onestride.hardware.errors import OneStrideError
 
 
@@ -88,7 +89,11 @@ COMMANDS: dict[str, Command] = {
     "scene": Command(
         "onestride.deploy.commands_scene:ExportScene", "an environment's or a robot's scene for the plant"
     ),
-    "run": Command("onestride.deploy.commands_run:Run", "run a policy on a simulated robot, in ROS 2", "ros,cpu"),
+    "run": Command(
+        "onestride.deploy.commands_run:Run",
+        "run a policy: on a simulated robot, confined to this machine; --real: on a robot",
+        "ros,cpu",
+    ),
     "calibrate-latency": Command(
         "onestride.deploy.commands_calibrate:CalibrateLatency", "a robot's delays, by a small motion", "ros,cpu"
     ),
@@ -117,6 +122,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(name: str, arguments: list[str]) -> int:
     try:
         return _parse(name, arguments)()
+    except UsageError as error:
+        return _fail(str(error), USAGE_ERROR)
     except OneStrideError as error:
         return _fail(str(error), 1)
     except ModuleNotFoundError as error:
@@ -132,15 +139,11 @@ def _run(name: str, arguments: list[str]) -> int:
 
 def _parse(name: str, arguments: list[str]) -> Callable[[], int]:
     """The command with its options. A command with `accept(arguments)` may refuse them first, in its own words."""
-    import tyro
-
     module, _, attribute = COMMANDS[name].target.partition(":")
     command: Any = getattr(import_module(module), attribute)
     if hasattr(command, "accept"):
         command.accept(arguments)
-    config = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.CascadeSubcommandArgs)
-    parsed: Callable[[], int] = tyro.cli(command, prog=f"onestride {name}", args=arguments, config=config)
-    return parsed
+    return parse(command, f"onestride {name}", arguments)
 
 
 def install_hint(extra: str) -> str:

@@ -28,7 +28,8 @@ class Check:
     policy: Policy = None
     """Exported policy file, or an ONNX file of another origin with `--contract`."""
     contract: Path | None = None
-    """Contract file of a policy that onestride did not export; it names the file by its hash."""
+    """Contract of a policy that onestride did not export, a file or a shipped name such as `go1_joystick`; it names the
+    policy by its hash."""
     robot: str | None = None
     """Robot description to compare with: an id such as `ur5e_2f85`, or a YAML file; its safety chain is listed."""
     data: Path | None = None

@@ -8,7 +8,9 @@ import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
 
 from onestride.deploy.cli import install_hint
 from onestride.deploy.doctor.answers import Answer, Level, failed
@@ -19,18 +21,29 @@ if TYPE_CHECKING:
     from onestride.deploy.doctor.live import Heard
     from onestride.hardware.description import RobotDescription
 
-#: Job -> the extra that installs it and the distributions it needs.
+#: Imported, not looked up: the operating system's ROS 2 serves as well as the extra's wheels.
+ROS = ("rclpy", "sensor_msgs", "diagnostic_msgs", "geometry_msgs", "std_srvs", "lifecycle_msgs", "trajectory_msgs")
+
+#: Job -> the extra that installs it, and what it needs: distributions, or Python packages that are imported.
 JOBS: dict[str, tuple[str, tuple[str, ...]]] = {
     "run a policy (robot side)": ("cpu", ("numpy", "pydantic", "mujoco", "daqp", "PyYAML", "onnxruntime")),
     "train and export": ("train", ("torch", "safetensors", "zarr", "h5py", "onnx", "onnxscript", "tensorboard")),
     "OGBench environments": ("sim", ("ogbench", "gymnasium", "dm_control")),
     "robomimic environments": ("robomimic", ("robomimic", "robosuite", "six")),
-    "LeRobot datasets": ("lerobot", ("lerobot", "datasets", "av")),
-    "the ROS 2 node": ("ros", ("ros-jazzy-rclpy", "ros-jazzy-sensor-msgs", "ros-jazzy-lifecycle-msgs")),
+    "LeRobot datasets": ("lerobot", ("pyarrow", "av")),
+    "rosbag2 and MCAP files": ("rosbag", ("rosbags", "mcap", "lz4")),
+    "video in stores": ("video", ("av",)),
+    "stores in Rerun": ("rerun", ("rerun-sdk",)),
+    "sweeps on a cluster": ("ray", ("ray",)),
+    "other precisions in bench": ("bench", ("onnx",)),
+    "the ROS 2 node": ("ros", ROS),
 }
 
+#: Distribution -> those that hold the same package.
+OTHER_NAMES = {"onnxruntime": ("onnxruntime-gpu",)}
+
 #: Packages whose own pins are wrong: they are installed without their dependencies.
-STAGE2 = ("robosuite==1.5.2", "robosuite-models==1.0.0", "robomimic==0.3.0", "torchvision==0.28.0", "lerobot==0.4.4")
+STAGE2 = ("robosuite==1.5.2", "robomimic==0.3.0")
 
 MARKS = {Level.PASS: "[green]pass[/]", Level.WARN: "[yellow]warn[/]", Level.FAIL: "[red]FAIL[/]"}
 
@@ -43,12 +56,12 @@ class Doctor:
     about is not ready.
     """
 
-    job: str | None = None
-    """Exit with 1 unless this is ready: the name of an extra, cpu, train, sim, robomimic, lerobot or ros."""
-    contract: Path | None = None
+    policy: Annotated[Path | None, tyro.conf.Positional] = None
     """Policy file: listen to the robot's topics and judge them by its contract."""
-    contract_file: Path | None = None
-    """Contract of a policy file that carries none."""
+    contract: Path | None = None
+    """Contract file of a policy that carries none, or the name of one that comes with onestride."""
+    job: str | None = None
+    """Exit with 1 unless this is ready: cpu, train, sim, robomimic, lerobot, rosbag, video, rerun, ray, bench, ros."""
     robot: str | None = None
     """Robot description, by id or YAML file; default the contract's."""
     scene: Path | None = None
@@ -67,6 +80,8 @@ class Doctor:
         extras = {extra: job for job, (extra, _) in JOBS.items()}
         if self.job is not None and self.job not in extras:
             raise unknown("job", self.job, extras)
+        if self.contract is not None and self.policy is None:
+            raise OneStrideError("--contract: expected the policy, too: onestride doctor policy.onnx --contract FILE")
         found = {job: {name: installed(name) for name in names} for job, (_, names) in JOBS.items()}
         ready = self.job is None or all(found[extras[self.job]].values())
         system, robot = self._system(), self._robot()
@@ -85,14 +100,14 @@ class Doctor:
         return system_answers()
 
     def _robot(self) -> list[Answer]:
-        return [] if self.contract is None else examine(self)
+        return [] if self.policy is None else examine(self)
 
     def _print_json(self, found: dict[str, dict[str, str | None]], system: list[Answer], robot: list[Answer]) -> None:
         from onestride.deploy.commands import print_json
 
         about: dict[str, Any] = {"python": platform.python_version(), "machine": platform.machine(), "jobs": found}
         about["system"] = [answer.to_json() for answer in system]
-        if self.contract is not None:
+        if self.policy is not None:
             about["robot"] = [answer.to_json() for answer in robot]
             about["passed"] = not failed(robot)
         print_json(about)
@@ -105,12 +120,12 @@ def examine(doctor: Doctor) -> list[Answer]:
     from onestride.deploy.runtime import PolicyRuntime
     from onestride.hardware.description import load_robot
 
-    if doctor.contract is None or not 0 < doctor.listen <= 600:
-        raise OneStrideError(f"expected a policy and to listen for up to 600 s, got {doctor.contract}, {doctor.listen}")
-    policy = PolicyRuntime(doctor.contract, contract=doctor.contract_file)
+    if doctor.policy is None or not 0 < doctor.listen <= 600:
+        raise OneStrideError(f"expected a policy and to listen for up to 600 s, got {doctor.policy}, {doctor.listen}")
+    policy = PolicyRuntime(doctor.policy, contract=doctor.contract)
     contract = policy.contract
     if contract.robot is None:
-        raise OneStrideError(f"{doctor.contract} names no robot (actions as in its dataset): no robot can run it")
+        raise OneStrideError(f"{doctor.policy} names no robot (actions as in its dataset): no robot can run it")
     robot = load_robot(doctor.robot or contract.robot.id)
     forward = ForwardKinematics.load(_model(doctor, contract.environment, robot), robot)
     heard = _listen(doctor, contract, robot)
@@ -139,15 +154,25 @@ def _listen(doctor: Doctor, contract: Any, robot: RobotDescription) -> Heard:
     return heard
 
 
-def installed(distribution: str) -> str | None:
-    """Version of an installed distribution; None if it is missing."""
-    names = (distribution, "onnxruntime-gpu") if distribution == "onnxruntime" else (distribution,)
-    for name in names:
+def installed(name: str) -> str | None:
+    """Version of an installed distribution, or of a ROS package that can be imported; None if it is missing."""
+    if name in ROS and not _imports(name):
+        return None
+    for distribution in (name, *OTHER_NAMES.get(name, ()), f"ros-jazzy-{name.replace('_', '-')}"):
         try:
-            return version(name)
+            return version(distribution)
         except PackageNotFoundError:
             continue
-    return None
+    return "found" if name in ROS else None
+
+
+def _imports(package: str) -> bool:
+    """Whether a ROS package is there, and made for this Python."""
+    try:
+        load(f"{package}:__name__", JOBS["the ROS 2 node"][0])
+    except (ImportError, OneStrideError):
+        return False
+    return True
 
 
 def print_answers(title: str, answers: list[Answer]) -> None:

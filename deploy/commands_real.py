@@ -49,12 +49,13 @@ class GateOptions:
 
 @dataclass
 class RobotOptions(GateOptions):
-    """How a run differs from simulated episodes."""
+    """In place of simulated episodes: a real robot, or everything but sending."""
 
     dry_run: bool = False
     """Everything but sending: no publisher of commands is made. What would have been sent is told."""
     seconds: float | None = None
-    """How long a dry or real run lasts [s]; default 5 s dry, and real until it is ended."""
+    """How long a walk, a dry or a real run lasts [s]; default 10 s for a simulated walk, 5 s dry, and real until it is
+    ended."""
 
     @property
     def wanted(self) -> bool:
@@ -63,7 +64,7 @@ class RobotOptions(GateOptions):
 
 
 def run_on_robot(run: Run, robot: str, scene: Scene) -> int:
-    """A dry or a real run."""
+    """A dry or a real run; its exit code is 1 where a fault ended it."""
     options = run.robot_options
     if options.seconds is not None and not options.seconds > 0:
         raise OneStrideError(f"expected seconds > 0, got {options.seconds}")
@@ -76,7 +77,7 @@ def run_on_robot(run: Run, robot: str, scene: Scene) -> int:
         _print_unsent(result)
     else:
         say(f"ended after {result['seconds']:.1f} s: {result['ended']}")
-    return 0
+    return int(not options.dry_run and result["node"]["mode"] == "fault")
 
 
 def _dry(run: Run, robot: str, scene: Scene) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class Replay:
     episode: int = 0
     """Which episode, from 0."""
     contract: Path | None = None
-    """Contract of a policy file that carries none."""
+    """Contract of a policy file that carries none: a file, or a shipped name such as `go1_joystick`."""
     robot: str | None = None
     """Robot description, by id or YAML file; default the contract's."""
     scene: Path | None = None

@@ -1,10 +1,10 @@
-"""`onestride run`: a policy on a simulated robot, through the ROS 2 node or in this process."""
+"""`onestride run`: a policy on a simulated robot, through the ROS 2 node or in this process, or on a real one."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -14,6 +14,7 @@ from onestride.deploy.contract import Contract
 from onestride.deploy.foreign import contract_argument
 from onestride.deploy.node_options import NodeOptions
 from onestride.deploy.rooms import load
+from onestride.deploy.run_modes import refuse_unread
 from onestride.hardware.errors import OneStrideError
 from onestride.hardware.scene import STARTS_FILE, Scene, find_scene
 
@@ -26,9 +27,10 @@ SIMULATED = "onestride_controller.simulated"
 
 @dataclass
 class Run:
-    """Run a policy on a simulated robot, through the ROS 2 node over DDS on this machine only.
+    """Run a policy through the ROS 2 node: on a simulated robot, confined to this machine; with --real, on a robot.
 
-    Ctrl-C stops node and plant in order.
+    A real robot moves only behind a gate that a person confirms. Ctrl-C stops node and plant in order. An option that
+    the chosen kind of run does not read is refused.
     """
 
     policy: tyro.conf.Positional[Path]
@@ -40,22 +42,22 @@ class Run:
     scene: Path | None = None
     """Folder of an exported scene; default the contract's environment, exported if need be."""
     episodes: int = 5
-    """Episodes to run."""
+    """Simulated episodes to run."""
     nfe: int | None = None
     """Network evaluations per action; default the policy's first."""
     seed: int = 0
     """Seed of the policy's noise."""
     record: Path | None = None
-    """Folder that takes a journal of the episodes; then: onestride commit."""
-    no_ros: bool = False
+    """Folder that takes a journal of the simulated episodes; then: onestride commit."""
+    no_ros: tyro.conf.FlagCreatePairsOff[bool] = False
     """Run the same controller in this process, in simulated time."""
     logs: Path = Path("runs/run/log")
     """Folder for the processes' logs."""
     json: bool = False
     """Print JSON and nothing else on the standard output."""
-    robot_options: RobotOptions = field(default_factory=RobotOptions)
-    walk_options: WalkOptions = field(default_factory=WalkOptions)
-    node_options: NodeOptions = field(default_factory=NodeOptions)
+    walk_options: Annotated[WalkOptions, tyro.conf.arg(name="simulated robot")] = field(default_factory=WalkOptions)
+    robot_options: Annotated[RobotOptions, tyro.conf.arg(name="real or dry run")] = field(default_factory=RobotOptions)
+    node_options: Annotated[NodeOptions, tyro.conf.arg(name="node")] = field(default_factory=NodeOptions)
 
     def __call__(self) -> int:
         """Run the episodes and print what came of them."""
@@ -69,6 +71,7 @@ class Run:
             raise OneStrideError(f"{self.policy} names no robot (actions as in its dataset): it cannot be run")
         robot = self.robot or contract.robot.id
         described = load_robot(robot)
+        refuse_unread(self, legs=described.base is not None)  # pyright: ignore[reportArgumentType] - by its other path
         scene = Scene.load(self.scene) if self.scene else _scene_of(contract, described, self.walk_options.model)
         if self.robot_options.wanted:
             return run_on_robot(self, robot, scene)  # pyright: ignore[reportArgumentType] - this file by its other path

@@ -26,7 +26,7 @@ SECONDS = 10.0
 
 @dataclass
 class WalkOptions:
-    """A robot on legs, and of any simulated robot what is wrong with it, and a film."""
+    """Of any simulated robot its model, what is wrong with it and a film; of one on legs, also where it walks."""
 
     model: Path | None = None
     """The robot's MuJoCo XML, for a policy without an environment; default what its description names."""
@@ -36,7 +36,7 @@ class WalkOptions:
     cmd_vel_topic: str | None = None
     """In place of `--command`: geometry_msgs/Twist of somebody else who asks, such as a joystick."""
     odometry: bool = False
-    """The simulated robot publishes its base's true velocity."""
+    """The simulated robot on legs publishes its base's true velocity."""
     latency: float = 0.0
     """Of the simulated robot, from a state to the answer to it [s]."""
     jitter: float = 0.0
@@ -86,8 +86,6 @@ def _course(run: Run, robot: RobotDescription) -> _Asked:
             f"robot {robot.id} walks where it is asked to: expected --command vx,vy,wz or --cmd-vel-topic, "
             f"got {'both' if options.command else 'neither'}"
         )
-    if run.no_ros and options.cmd_vel_topic:
-        raise OneStrideError("expected --command with --no-ros: there is no topic without ROS")
     return _Asked(tuple(map(_velocity, options.command)), seconds, options.cmd_vel_topic or "cmd_vel")
 
 

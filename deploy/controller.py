@@ -210,8 +210,13 @@ class Controller:
         """Clear a latched fault; the controller is idle afterwards and must be activated anew.
 
         Without a latched fault nothing happens: a running robot is not let go.
+
+        Raises:
+            OneStrideError: the safe stop has not come to rest yet.
         """
         if self.mode is Mode.FAULT:
+            if not self.at_rest:
+                raise OneStrideError("cannot rearm: the robot is still being brought to rest")
             self.mode, self.reason = Mode.IDLE, ""
 
     @property
@@ -251,9 +256,9 @@ class Controller:
         certified = self.chain.certify(state, nominal)
         if not certified.feasible:
             return self._faulted(now, measurement, certified.reason)
-        self.chain.sent(state, certified.action)
-        self._remember(certified.action)
         velocity = None if self.estimator is None else self.estimator.velocity(measurement)
+        self.chain.sent(state, certified.action)  # last of what may fail: what is remembered goes out
+        self._remember(certified.action)
         return Tick(Mode.ACTIVE, certified.action, nominal, certified, observation, action, velocity=velocity)
 
     def _aim(self, target: Array) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from onestride.datasets.recording import Recorder
 from onestride.deploy.controller import Mode
 from onestride.deploy.recorded import TICKS, PolicyStep, PolicySteps, recorded_schema, tick_values
@@ -105,7 +107,9 @@ class EpisodeRecorder:
         said["faulted"] = self._faulted
         if steps.actors:
             said["actors"] = dict(steps.actors)
-        return recorder.stop({**said, **(attributes or {})}, incomplete=(*incomplete, *self._missing()))
+        final = {} if steps.after is None else {"observation": np.asarray(steps.after, np.float32)}
+        missing = (*incomplete, *self._missing())
+        return recorder.stop({**said, **(attributes or {})}, final=final, incomplete=missing)
 
     def _missing(self) -> tuple[str, ...]:
         found = [f"{self._steps.lost} ticks did not arrive"] if self._steps.lost else []

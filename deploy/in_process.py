@@ -38,7 +38,6 @@ class InProcess:
     """
 
     def __init__(self, run: Run, robot: RobotDescription, scene: Scene) -> None:
-        run.node_options.refuse_simulated_time()
         policy = PolicyRuntime(run.policy, contract=run.contract, nfe=run.nfe)
         self.plant = simulated_robot(scene, robot, run.walk_options, run.seed)
         forward = ForwardKinematics.load(scene.model_path, robot)

@@ -27,6 +27,9 @@ POLICY_RATE = 20.0
 #: How long it stays on one side, at least and at most, in steps of `POLICY_RATE`.
 STAY = (6, 14)
 
+#: How long home is asked for at the end, in steps of `POLICY_RATE`: the chain may take its time on the way there.
+HOMING = 20
+
 #: Longest delay that is looked for [s].
 LONGEST = 0.3
 
@@ -154,6 +157,9 @@ class Excitation:
         seconds: how long it goes to and fro [s].
         home: the side, 0 or 1, on which the joint stands.
         seed: of the times.
+
+    Attributes:
+        done: whether home has been asked for long enough.
     """
 
     def __init__(self, seconds: float, home: float = 0.0, seed: int = 0) -> None:
@@ -161,13 +167,14 @@ class Excitation:
         while len(sides) < seconds * POLICY_RATE:
             side = 1.0 - side
             sides += [side] * int(rng.integers(*STAY, endpoint=True))
-        self._sides, self._home = sides, home
+        self._sides, self._home, self.done = sides, home, False
         self._prediction: Prediction | None = None
 
     def request(self, observation: Array, at: int) -> None:
         """The side of step `at`."""
         del observation
         side = self._sides[at] if at < len(self._sides) else self._home
+        self.done = at >= len(self._sides) + HOMING
         self._prediction = Prediction(np.full((1, 1), side, np.float32), at)
 
     def poll(self, timeout: float = 0.0) -> Prediction | None:

@@ -35,12 +35,3 @@ class NodeOptions:
             "chunk_blend": self.chunk_blend,
             "adaptive_nfe": self.adaptive_nfe,
         }
-
-    def refuse_simulated_time(self) -> None:
-        """Refuse what makes no sense where an inference takes no time.
-
-        Raises:
-            OneStrideError: something is asked for against late inferences.
-        """
-        if self.adaptive_nfe or self.chunk_blend:
-            raise OneStrideError("--adaptive-nfe, --chunk-blend: expected a run through ROS, got --no-ros")

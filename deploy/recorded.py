@@ -219,6 +219,7 @@ class PolicySteps:
         activations: seed of each activation seen.
         lost: ticks that did not arrive.
         actors: steps by who acted, where a person is at the controls.
+        after: what was observed after the last step (Do,), once finished; None where no observation came any more.
     """
 
     def __init__(self) -> None:
@@ -228,6 +229,7 @@ class PolicySteps:
         self.activations: dict[int, int] = {}
         self.lost = 0
         self.actors: Counter[str] = Counter()
+        self.after: Array | None = None
 
     def add(self, row: TickRow, *, expected: bool = True) -> PolicyStep | None:
         """Take a tick; the step that it completes.
@@ -253,7 +255,10 @@ class PolicySteps:
 
     def finish(self) -> PolicyStep | None:
         """The last step, which nothing follows."""
-        done, self._step, self._observed = self._step, None, None
+        done, observed = self._step, self._observed
+        self._step = self._observed = None
+        if done is not None and observed is not None:
+            self.after = observed[1]
         return done
 
     def _count(self, row: TickRow, *, expected: bool) -> None:

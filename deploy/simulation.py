@@ -31,7 +31,9 @@ def simulate_episode(
     velocity: VelocityCommand | None = None,
     duration: float = math.inf,
 ) -> Progress:
-    """One episode from a full state (S,), until it is solved, its horizon has passed, or a fault stops it.
+    """One episode from a full state (S,), until it is solved, its horizon has passed, or a fault ends it.
+
+    The stop after a fault runs to its end, unwatched: the controller can be rearmed then.
 
     On legs, a scene of the robot alone asks for nothing that could be solved; `velocity` says where to walk.
 
@@ -58,7 +60,10 @@ def simulate_episode(
 
     measurement, ticks, steps = received(plant.reset(start), 0.0), 0, 0
     controller.activate(0.0, measurement, seed)
-    while not plant.progress.over and plant.progress.time < duration and controller.mode is Mode.ACTIVE:
+
+    def turn(watch: Watch | None) -> None:
+        """One control period."""
+        nonlocal measurement, ticks, steps
         tick = controller.tick(ticks * controller.period, measurement)
         if watch:
             watch(tick, measurement)
@@ -68,8 +73,14 @@ def simulate_episode(
         plant.step(due - steps)
         steps = due
         measurement = received(plant.read(), ticks * controller.period)
+
+    while not plant.progress.over and plant.progress.time < duration and controller.mode is Mode.ACTIVE:
+        turn(watch)
+    progress = plant.progress
     controller.deactivate()
-    return plant.progress
+    while not controller.at_rest:
+        turn(None)
+    return progress
 
 
 def send(robot: Robot, tick: Tick) -> None:

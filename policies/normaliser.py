@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 SMALLEST_SPREAD = 1e-6
-"""Below this standard deviation or half range a dimension counts as constant: its scale stays 1."""
+"""Below this standard deviation a dimension counts as constant: its scale stays 1. Half of a box is never narrower,
+nor narrower than this share of its middle."""
 
 
 class Affine(nn.Module):
@@ -52,7 +53,9 @@ class Affine(nn.Module):
 
     @classmethod
     def unit_box(cls, low: torch.Tensor, high: torch.Tensor) -> Affine:
-        """From the box [low, high] to [-1, 1]; a constant dimension is only centred.
+        """From the box [low, high] to [-1, 1]; of a constant dimension the box is as narrow as rounding allows.
+
+        A policy keeps to the box, so that what the data never moved stays where it is.
 
         Args:
             low: (D,) smallest value of the data.
@@ -60,7 +63,8 @@ class Affine(nn.Module):
         """
         if (high < low).any():
             raise ValueError("expected high >= low in every dimension")
-        return cls((low + high) / 2, _reciprocal((high - low) / 2))
+        middle = (low + high) / 2
+        return cls(middle, torch.maximum((high - low) / 2, SMALLEST_SPREAD * middle.abs().clamp(min=1)).reciprocal())
 
     def repeat(self, times: int) -> Affine:
         """The same map on ``times`` vectors laid end to end, (times * D,): for a flattened history."""

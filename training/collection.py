@@ -7,6 +7,7 @@ goes on where it was cut.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -15,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from onestride.datasets.layout import LOCK
+from onestride.datasets.lock import AppendLock
 from onestride.datasets.provenance import Provenance
 from onestride.datasets.schema import Episode, Feature, Schema, synthetic_clock
 from onestride.datasets.store import Store
@@ -92,23 +95,26 @@ def collect(
     if episodes < 1 or not 0 <= collection.noise < np.inf:
         raise OneStrideError(f"expected episodes >= 1 and noise >= 0, got {episodes} and {collection.noise}")
     with closing(demonstrable(collection.env)) as environment:
+        environment.reset(collection.seed)
+        environment.oracle(collection.oracle, collection.seed)  # a name that there is not leaves no store behind
+        learner = Learner(collection.policy, environment) if collection.policy else None
         store = _open(collection, environment, Path(path))
         reused, failures = store.num_episodes, 0
         if reused < episodes:
-            failures = _roll(collection, environment, store, episodes, progress)
+            failures = _roll(collection, environment, learner, store, episodes, progress)
     return Collected(str(path), store.dataset_id, store.num_episodes, store.num_steps, reused, failures)
 
 
 def _roll(
     collection: Collection,
     environment: Demonstrable,
+    learner: Learner | None,
     store: Store,
     episodes: int,
     progress: Callable[[int, int], None] | None,
 ) -> int:
     """Attempt seeds until the store is full; the number of failures. What was rolled is kept on Ctrl-C."""
     seed, count, steps, failures = next_seed(store, collection.seed), store.num_episodes, store.num_steps, 0
-    learner = Learner(collection.policy, environment) if collection.policy else None
     with store.writer() as writer:
         while count < episodes:
             episode = rollout(environment, collection.oracle, collection.noise, seed, learner)
@@ -189,25 +195,35 @@ def _features(environment: Demonstrable) -> tuple[Feature, ...]:
 
 
 def continued(path: Path, command: str, wanted: dict[str, Any]) -> Store | None:
-    """The store at a path, if it holds what is wanted; None where nothing is.
+    """The store at a path, if it holds what is wanted; None where nothing is, or nothing but another one's beginning.
 
     Raises:
-        OneStrideError: it holds something else.
+        OneStrideError: it holds something else, or another process is about to write it.
     """
     if not path.exists():
         return None
     store = Store.open(path)
     if store.provenance.command != command or store.provenance.extra.get("collection") != wanted:
+        if store.provenance.command == command and _removed_empty(path):
+            return None
         found = store.provenance.extra.get("collection", store.provenance.command)
         raise OneStrideError(f"{path} holds another collection: expected {wanted}, got {found}; choose another path")
     return store
+
+
+def _removed_empty(path: Path) -> bool:
+    """Whether a store never held an episode; it is removed then, unless another process has begun to write it."""
+    with AppendLock(path / LOCK):
+        empty = not Store.open(path).segments
+        if empty:
+            shutil.rmtree(path)
+        return empty
 
 
 def _open(collection: Collection, environment: Demonstrable, path: Path) -> Store:
     wanted = collection.recorded
     if (store := continued(path, COMMAND, wanted)) is not None:
         return store
-    environment.reset(collection.seed)
     schema = Schema(
         features=_features(environment),
         control_rate=environment.policy_rate,

@@ -40,7 +40,7 @@ class BenchTrain:
     """Trainings at a time."""
     run: Path = Path("runs/bench-train")
     """Folder of the data and the run directories."""
-    results: Path = Path("docs/benchmarks")
+    results: Path = Path("runs/bench-train/results")
     """Folder of the results: <suite>.json, and for each scale a table and a plot."""
     list: bool = False
     """Only list the cells and whether they were run."""

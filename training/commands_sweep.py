@@ -94,11 +94,11 @@ class Sweep:
 
 def _check(trial: Trial) -> None:
     """Refuse a trial whose words `train` does not know, as `train` itself would, before any has begun."""
+    from onestride.deploy.usage import parse
     from onestride.training.commands_train import Train
 
     Train.accept(list(trial.arguments))
-    config = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.CascadeSubcommandArgs)
-    tyro.cli(Train, prog="onestride train", args=[*trial.arguments, "--run", trial.name], config=config)
+    parse(Train, "onestride train", [*trial.arguments, "--run", trial.name])
 
 
 def _told(outcomes: list[Outcome], folder: Path, whole: bool) -> dict[str, Any]:

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 def _agent_configs() -> Any:
     """A sub-command for each agent, whose flags are its config's fields; imports the agents."""
-    defaults = {name: catalogue.find(name).config() for name in catalogue.AGENTS}
-    return tyro.extras.subcommand_type_from_defaults(defaults)
+    configs = {name: catalogue.find(name).config for name in catalogue.AGENTS}
+    defaults = {name: config() for name, config in configs.items()}
+    told = {name: str(config.__doc__).splitlines()[0] for name, config in configs.items()}
+    return tyro.extras.subcommand_type_from_defaults(defaults, descriptions=told)
 
 
 @dataclass

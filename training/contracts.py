@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, NotRequired, TypedDict, Unpack
 
@@ -18,7 +19,7 @@ from onestride.deploy.contract import Contract, DatasetTerms, ExecutionTerms, Po
 from onestride.deploy.terms import ActionTerm, CameraSource, DatasetSource, ImageTerm, ObservationTerm
 from onestride.hardware.description import load_robot
 from onestride.hardware.errors import OneStrideError
-from onestride.training.environments.interface import Interface
+from onestride.training.environments.interface import Interface, check_rate
 from onestride.training.environments.registry import interface, settings_of
 
 
@@ -68,6 +69,7 @@ def draft(
     *,
     normaliser: str | None = None,
     environment: str | None = None,
+    rate: float | None = None,
     **asked: Unpack[Asked],
 ) -> Contract:
     """The contract of a policy trained on `store`, without what only export can add.
@@ -80,16 +82,17 @@ def draft(
         observations: observation features the policy sees, concatenated in this order; pictures apart.
         normaliser: fingerprint of the statistics that the normaliser was made from, where they are not the store's.
         environment: what the policy is for; None = the environment that the store names.
+        rate: the environment's steps per second [Hz], for a store that states no rate; None = as its interface states.
         asked: what the run was asked for.
 
     Raises:
-        OneStrideError: the store's names or units are not the environment's.
+        OneStrideError: the store's names, units or rate are not the environment's.
     """
     chosen = [store.schema.feature(name) for name in observations]
     features = [feature for feature in chosen if not is_image(feature)]
     environment = environment or store.schema.environment
     known = interface(environment) if environment else None
-    if known is not None:
+    if known is not None and environment:
         _same_interface(store, features, known, environment)
     return Contract(
         policy=_policy(environment or Path(store.path).stem, asked),
@@ -99,7 +102,7 @@ def draft(
         images=tuple(_image_term(feature) for feature in chosen if is_image(feature)),
         actions=(_dataset_action(store),) if known is None else known.actions,
         dataset=_dataset(store, features, normaliser, known),
-        **_execution(known, store.schema.control_rate or 20.0, asked),
+        **_execution(known, store.schema.control_rate or rate or _usual_rate(known), asked),
     )
 
 
@@ -166,6 +169,10 @@ def _execution(known: Interface | None, rate: float, asked: Asked) -> Any:
     }
 
 
+def _usual_rate(known: Interface | None) -> float:
+    return 20.0 if known is None else known.policy_rate
+
+
 def _dataset(store: Store, features: list[Feature], normaliser: str | None, stated: Interface | None) -> DatasetTerms:
     """What was learnt from; elements that the data does not name are named as the environment states them."""
     label = store.schema.feature(store.schema.label)
@@ -213,13 +220,32 @@ def _dataset_action(store: Store) -> ActionTerm:
     return ActionTerm(name=label.name, mode="dataset", unit=None, clip=clip, names=label.element_names)
 
 
-def _same_interface(store: Store, features: list[Feature], known: Interface, environment: str | None) -> None:
-    """Compare by names; a file of OGBench's own names nothing, so there the environment is taken at its word."""
+def _same_interface(store: Store, features: list[Feature], known: Interface, environment: str) -> None:
+    """Compare what the data states; for what it leaves open, as OGBench's files do, the environment's word is taken."""
+    label = store.schema.feature(store.schema.label)
+    sides = (
+        ("observations", features, known.observation_names, known.observation_units),
+        ("actions", [label], known.action_names, known.action_units),
+    )
+    for what, chosen, names, units in sides:
+        where = f"{store.path}: {what} are not those of {environment}"
+        _same_names(where, chosen, names)
+        _same_units(where, chosen, names, units)
+    if store.schema.control_rate:
+        check_rate(str(store.path), store.schema.control_rate, environment, known.policy_rate)
+
+
+def _same_names(where: str, features: list[Feature], names: tuple[str, ...]) -> None:
     recorded = tuple(name for feature in features for name in feature.element_names)
-    if len(recorded) == len(known.observation_names) and not any(feature.names for feature in features):
+    if len(recorded) == len(names) and not any(feature.names for feature in features):
         return
-    if recorded != known.observation_names:
-        differing = sorted(set(recorded) ^ set(known.observation_names)) or ["their order"]
-        raise OneStrideError(
-            f"{store.path}: observations are not those of {environment}: {', '.join(differing[:4])} differ"
-        )
+    for index, (ours, theirs) in enumerate(zip_longest(names, recorded)):
+        if ours != theirs:
+            raise OneStrideError(f"{where}: expected {ours or 'nothing'} as element {index}, got {theirs or 'nothing'}")
+
+
+def _same_units(where: str, features: list[Feature], names: tuple[str, ...], units: tuple[str, ...]) -> None:
+    recorded = (unit for feature in features for unit in feature.element_units)
+    for name, ours, theirs in zip(names, units, recorded, strict=True):
+        if theirs not in ("", ours):
+            raise OneStrideError(f"{where}: expected {name} in {ours!r}, got {theirs!r}")

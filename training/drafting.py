@@ -33,6 +33,7 @@ def write_draft(
             **asked,
             normaliser=start.normaliser if start else None,
             environment=request.env or None,
+            rate=material.environment.policy_rate if material.environment else None,
         )
     else:
         draft = contracts.draft_online(request.env, material.lived(replay), **asked)

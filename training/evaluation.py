@@ -13,7 +13,15 @@ from onestride.deploy.chunks import ChunkExecutor
 from onestride.deploy.contract import Contract
 from onestride.hardware.errors import OneStrideError
 from onestride.hardware.state import Array
-from onestride.training.environments.interface import Environment
+from onestride.training.environments.interface import Environment, check_rate
+
+ACTING = 0xAC7
+"""Keeps a policy's noise apart from the start of the episode, which the environment draws from the same seed."""
+
+
+def noise_seed(seed: int) -> int:
+    """The seed of the noise that a policy acts with in the episode of a seed."""
+    return int(np.random.SeedSequence([ACTING, seed]).generate_state(1)[0])
 
 
 class Policy(Protocol):
@@ -74,13 +82,15 @@ def check_fit(contract: Contract, environment: Environment) -> None:
     """Refuse a policy that sees or does something else than the environment offers.
 
     Raises:
-        OneStrideError: it sees pictures, names differ, or sizes where the environment states no names.
+        OneStrideError: it sees pictures, names or rates differ, or sizes where the environment states no names.
     """
     if contract.images:
         cameras = ", ".join(term.name for term in contract.images)
         raise OneStrideError(f"{environment.name}: expected a policy without cameras, got one that sees {cameras}")
     if environment.interface is not None and contract.observation_names != environment.interface.observation_names:
         raise OneStrideError(f"the policy's observations are not those of {environment.name}")
+    if environment.interface is not None and contract.action_names != environment.interface.action_names:
+        raise OneStrideError(f"the policy's actions are not those of {environment.name}")
     offered = environment.observation_dim, environment.action_dim
     asked = contract.observation_size, contract.action_size
     if offered != asked:
@@ -88,12 +98,13 @@ def check_fit(contract: Contract, environment: Environment) -> None:
             f"{environment.name}: expected a policy of {offered[0]} observation and {offered[1]} action elements, "
             f"got one of {asked[0]} and {asked[1]}"
         )
+    check_rate("the policy", contract.execution.policy_rate, environment.name, environment.policy_rate)
 
 
 def run_episode(policy: Policy, environment: Environment, seed: int) -> Trial:
     """One episode; the policy's noise follows the episode's seed."""
     observation = environment.reset(seed)
-    policy.reset(seed)
+    policy.reset(noise_seed(seed))
     executor, history = ChunkExecutor(policy.contract.execution), [observation] * policy.contract.history
     steps, total, cost, success, over = 0, 0.0, 0.0, False, False
     while not over:

@@ -106,11 +106,6 @@ class Evaluators:
         self.notes: list[str] = []
         self.restarts = 0
 
-    @property
-    def pids(self) -> list[int]:
-        """Of the child processes."""
-        return [seat.pid for seat in self._seats if isinstance(seat, Worker)]
-
     def begin(self, step: int, tensors: Mapping[str, torch.Tensor], seeds: tuple[int, ...]) -> None:
         """Start to play an episode for each seed with these weights."""
         weights = encode({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})

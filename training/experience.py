@@ -28,6 +28,10 @@ SLACK = 1e-5
 """How far inside an environment's box [-1, 1] actions are clipped, so that the inverse of a squashed policy stays
 finite, as in Q-chunking's code."""
 
+EXECUTED = "action_executed"
+"""Name of the feature that holds the action that was executed, where the label is another: what an expert would have
+done in its place, or its action before noise. Rewards and what followed are of the executed one."""
+
 COST = "cost"
 """Name of the feature that holds the cost of a step; the store has no role for it."""
 
@@ -39,12 +43,13 @@ class Experience:
     Attributes:
         observations: (N, Do).
         successors: What was observed after each step (N, Do); the last observation where that is not recorded.
-        actions: (N, Da).
+        actions: Those executed (N, Da).
         rewards: (N,).
         masks: 0 where no value lies beyond the step (N,).
         terminals: 1 where the task ended (N,).
         costs: Of safe reinforcement learning (N,).
         lengths: Steps of each episode (E,).
+        answered: Whether what was observed after the last step is recorded (E,).
     """
 
     observations: Floats
@@ -55,6 +60,7 @@ class Experience:
     terminals: Floats
     costs: Floats
     lengths: Indices
+    answered: NDArray[np.bool_]
 
     def __len__(self) -> int:
         """Number of steps N."""
@@ -76,10 +82,10 @@ def load_experience(
         OneStrideError: The agent needs rewards or costs that there are not.
     """
     features = chosen_observations(store, observations)
-    timeline = Timeline(store.lengths, finals_known(store, features))
+    answered = finals_known(store, features)
+    timeline = Timeline(store.lengths, answered)
     reader = ColumnReader(store, timeline)
-    label = store.schema.feature(store.schema.label)
-    columns = [Column.vector("observations", features), Column.vector("actions", [label])]
+    columns = [Column.vector("observations", features), Column.vector("actions", [executed(store)])]
     rows = load(columns, reader, timeline).arrays
     here = np.arange(timeline.num_steps) + np.repeat(np.arange(len(store.lengths)), store.lengths)
     after = np.minimum(here + 1, np.repeat(timeline.last_rows, store.lengths))
@@ -94,7 +100,15 @@ def load_experience(
         terminals=terminals,
         costs=_costs(store, "costs" in needs),
         lengths=store.lengths,
+        answered=answered,
     )
+
+
+def executed(store: Store) -> Feature:
+    """The actions that led from each observation to the next: the label, unless the store has executed ones apart."""
+    label = store.schema.feature(store.schema.label)
+    apart = [one for one in store.schema.features if one.name == EXECUTED]
+    return next((one for one in apart if (one.shape, one.stream) == (label.shape, BASE)), label)
 
 
 def check_horizon(lengths: Indices, horizon: int) -> str | None:

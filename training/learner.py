@@ -11,7 +11,7 @@ from onestride.deploy.chunks import ChunkExecutor
 from onestride.hardware.state import Array
 from onestride.training.environments.interface import Array as Floats
 from onestride.training.environments.interface import Environment
-from onestride.training.evaluation import Policy, check_fit
+from onestride.training.evaluation import Policy, check_fit, noise_seed
 
 
 class Learner:
@@ -32,7 +32,7 @@ class Learner:
 
     def begin(self, seed: int) -> None:
         """A new episode starts; the policy's noise follows its seed."""
-        self._policy.reset(seed)
+        self._policy.reset(noise_seed(seed))
         self._executor.reset()
         self._past = []
 

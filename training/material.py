@@ -21,7 +21,7 @@ from onestride.training.checkpoint import RunConfig
 from onestride.training.contracts import Lived
 from onestride.training.environment_server import Description, creator, describe
 from onestride.training.environments import registry
-from onestride.training.environments.interface import Environment
+from onestride.training.environments.interface import Environment, check_rate
 from onestride.training.experience import SLACK, check_horizon, load_experience
 from onestride.training.normalisers import action_normaliser, observation_normaliser
 from onestride.training.options import TrainOptions
@@ -121,6 +121,8 @@ class Material:
             "rank": self._rank,
             "ranks": options.processes,
         }
+        if needs:
+            self._check_horizon(self.store, note)
         if self.pictures:
             return picture_batches(self.store, windows, self.pictures, needs, device)
         return WindowBatches(Windows(self.store, **windows, successors=False, outcomes=False), device)
@@ -146,8 +148,7 @@ class Material:
         experience = None
         if self.store is not None:
             experience = load_experience(self.store, self.observations, self.env or None, needs)
-            if warning := check_horizon(experience.lengths, config.horizon):
-                note(warning)
+            self._check_horizon(self.store, note)
         return Replay(
             experience,
             observation_dim=self.observation_dim,
@@ -162,6 +163,10 @@ class Material:
             ranks=options.processes,
             device=device,
         )
+
+    def _check_horizon(self, store: Store, note: Callable[[str], None]) -> None:
+        if warning := check_horizon(store.lengths, self._options.config.horizon):
+            note(warning)
 
     def _environment(self) -> tuple[Description | None, Callable[[], Environment]]:
         if not self.env:
@@ -207,6 +212,8 @@ class Material:
                 f"{self.env}: expected data of {offered[0]} observation and {offered[1]} action elements, "
                 f"got {recorded[0]} and {recorded[1]} in {self.store.path}; choose features with --observations"
             )
+        if self.store.schema.control_rate:
+            check_rate(str(self.store.path), self.store.schema.control_rate, self.env, self.environment.policy_rate)
         label = self.store.schema.label
         found = statistics(self.store, [label]).features[label]
         for element, (low, high) in enumerate(zip(found.min, found.max, strict=True)):

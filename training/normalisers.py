@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,8 +36,12 @@ def observation_normaliser(statistics: Statistics, names: Sequence[str], history
     """
     mean = np.concatenate([statistics.features[name].mean for name in names])
     std = np.concatenate([statistics.features[name].std for name in names])
-    floored = np.where(std > SMALLEST_SPREAD, np.maximum(std, FLOOR), 0.0)
-    return Affine.standardise(_tensor(mean), _tensor(floored)).repeat(history)
+    return Affine.standardise(_tensor(mean), _tensor(floored(std))).repeat(history)
+
+
+def floored(std: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    """Deviations of observations (D,) as they are divided by; 0 for an element that never varies."""
+    return np.where(std > SMALLEST_SPREAD, np.maximum(std, FLOOR), 0.0)
 
 
 def action_normaliser(statistics: Statistics, label: str) -> Affine:
@@ -52,5 +57,5 @@ def action_normaliser(statistics: Statistics, label: str) -> Affine:
     return Affine.unit_box(_tensor(found.min), _tensor(found.max))
 
 
-def _tensor(values: NDArray[np.float64]) -> torch.Tensor:
+def _tensor(values: NDArray[np.floating[Any]]) -> torch.Tensor:
     return torch.from_numpy(values.copy())

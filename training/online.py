@@ -65,11 +65,6 @@ class OnlineStage:
         """Processes that were started again."""
         return self._rollouts.restarts
 
-    @property
-    def pids(self) -> list[int]:
-        """Of the environments' processes."""
-        return self._rollouts.pids
-
     def begin(self, count: int, tensors: Mapping[str, Mapping[str, torch.Tensor]]) -> list[str]:
         """Go on after `count` records, with the tensors that a checkpoint kept.
 

@@ -103,11 +103,6 @@ class TrainOptions:
         return self.offline_steps + self.online_steps
 
     @property
-    def updates(self) -> int:
-        """Gradient steps in all, start-up not deducted."""
-        return self.offline_steps + self.online_steps * self.updates_per_step
-
-    @property
     def startup(self) -> int:
         """Environment steps before the first online update."""
         if self.startup_steps is None:

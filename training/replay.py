@@ -71,6 +71,7 @@ class Replay:
         self._outcomes = self._empty(rows, 4)
         self._episode_of = self._empty(rows, dtype=torch.int64)
         self._first, self._last = (self._empty(episodes, dtype=torch.int64) for _ in range(2))
+        self._answered = torch.ones(episodes, dtype=torch.bool, device=device)
         self._steps = torch.arange(horizon, device=device)
         self._back = torch.arange(1 - history, 1, device=device)
         self._generator = torch.Generator(device).manual_seed(seed)
@@ -130,18 +131,19 @@ class Replay:
         inside = (self._steps < left[:, None]).to(torch.float32)
         outcomes = self._outcomes[rows]
         terminals = outcomes[..., _TERMINAL] * inside
-        valid = inside.clone()
-        valid[:, 1:] *= 1 - terminals.cummax(dim=1).values[:, :-1]
-        end = starts + stride * (valid.sum(dim=1).long() - 1)
+        masks = outcomes[..., _MASK].cummin(dim=1).values
+        counts = 1 + (inside[:, 1:] * (1 - terminals.cummax(dim=1).values[:, :-1])).sum(dim=1).long()
+        counts -= ((counts == left) & ~self._answered[episodes] & (masks[:, -1] != 0)).long()
+        end = starts + stride * (counts - 1)
         return {
             "observations": self._observations[self._past(starts, stride, first)],
             "actions": self._actions[rows],
             "rewards": outcomes[..., _REWARD] * inside,
-            "masks": outcomes[..., _MASK].cummin(dim=1).values,
+            "masks": masks,
             "terminals": terminals,
             "costs": outcomes[..., _COST] * inside,
             "next_observations": self._after(end, stride, first),
-            "valid": valid,
+            "valid": (self._steps < counts[:, None]).to(torch.float32),
         }
 
     def state_dict(self) -> Mapping[str, torch.Tensor]:
@@ -164,6 +166,7 @@ class Replay:
         stops = np.cumsum(experience.lengths)
         self._first[: self._episodes] = self._sent(stops - experience.lengths)
         self._last[: self._episodes] = self._sent(stops - 1)
+        self._answered[: self._episodes] = self._sent(experience.answered)
 
     def _number(self, begins: NDArray[np.bool_]) -> NDArray[np.int64]:
         """The episode of each record (R, L): one that begins takes the next number, the others their lane's."""
@@ -191,7 +194,7 @@ class Replay:
     def _after(self, end: torch.Tensor, stride: torch.Tensor, first: torch.Tensor) -> torch.Tensor:
         """Observations (B, To, Do) up to the one after the given rows."""
         if self._history == 1:
-            return self._successors[end][:, None]
+            return self._successors[torch.maximum(end, first)][:, None]
         rows = end[:, None] + stride[:, None] * self._back
         begin = self._observations[first][:, None]
         found = self._successors[torch.maximum(rows, first[:, None])]

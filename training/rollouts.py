@@ -108,11 +108,6 @@ class Rollouts:
         """Processes that were started again."""
         return sum(lane.environment.restarts for lane in self.lanes)
 
-    @property
-    def pids(self) -> list[int]:
-        """Of the child processes."""
-        return [lane.environment.pid for lane in self.lanes]
-
     def start(self) -> None:
         """Begin the first episode in every lane."""
         for number, lane in enumerate(self.lanes):

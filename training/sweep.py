@@ -71,14 +71,19 @@ def trials(
         common: Arguments of `train` that all trials share.
         settings: Flag, without dashes in front -> its values.
         seeds: Of the trials.
+
+    Raises:
+        OneStrideError: Two trials would share a run directory.
     """
-    found = []
+    found: list[Trial] = []
     for values in itertools.product(*settings.values()):
         chosen = dict(zip(settings, values, strict=True))
         words = [word for name, value in chosen.items() for word in flags(name, value)]
         told = [f"{name}={_short(value)}" for name, value in chosen.items()]
         for seed in seeds:
             name = ",".join([agent, *told, f"seed={seed}"])
+            if any(trial.name == name for trial in found):
+                raise OneStrideError(f"expected trials of different names, got {name} twice")
             found.append(Trial(name, (agent, *common, *words, "--seed", str(seed))))
     return found
 
@@ -91,7 +96,7 @@ def read_sweep(path: Path, seeds: Sequence[int] = ()) -> list[Trial]:
         seeds: Instead of the file's.
 
     Raises:
-        OneStrideError: Not such a file.
+        OneStrideError: Not such a file, or two of its trials would share a run directory.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))

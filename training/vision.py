@@ -17,6 +17,7 @@ from onestride.policies.conditioning import Conditioning, Observer, join
 from onestride.policies.normaliser import Affine
 from onestride.policies.vision import CHANNELS_PER_GROUP, Picture, random_crop
 from onestride.training.batches import WindowBatches
+from onestride.training.experience import executed
 
 SEEING = ("mvp", "bc_flow", "qc", "bfn")
 """Agents that learn from pictures. In fql and fmq, two optimisers would step one encoder."""
@@ -143,6 +144,11 @@ def picture_batches(
     """
     if "rewards" in needs and scalar(store, "reward") is None:
         raise OneStrideError(f"{store.path}: expected rewards, because this agent learns from them, got none recorded")
+    if needs and executed(store).name != store.schema.label:
+        raise OneStrideError(
+            f"{store.path}: expected labels that were executed, because this agent learns what they led to, got "
+            f"{executed(store).name!r} beside {store.schema.label!r}; available with such pictures: imitation"
+        )
     outcomes = bool(needs)
     drawn = Windows(store, **windows, successors=outcomes, outcomes=outcomes)
     return PictureBatches(drawn, pictures, device, windows["seed"])

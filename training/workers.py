@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import struct
+import time
 from collections.abc import Callable
 from contextlib import closing
 from multiprocessing.connection import Connection
@@ -36,7 +37,7 @@ class Worker:
     Args:
         name: For messages, ``environment 3``.
         create: Makes the handler of requests, in the child; a picklable callable.
-        timeout: Longest wait for an answer, and for the worker to take more of a request [s].
+        timeout: Longest that an answer may take from its request on, and the worker to take more of a request [s].
 
     Attributes:
         restarts: How often it was started again.
@@ -45,6 +46,7 @@ class Worker:
     def __init__(self, name: str, create: Callable[[], Handler], timeout: float) -> None:
         self.name, self.restarts = name, 0
         self._create, self._timeout, self._deaths = create, timeout, 0
+        self._due = 0.0  # when the newest request must be answered, on the monotonic clock [s]
         self._start()
 
     @property
@@ -60,6 +62,7 @@ class Worker:
         """
         try:
             self._connection.send(request)
+            self._due = time.monotonic() + self._timeout
         except BlockingIOError:
             raise self._died(f"took no request in {self._timeout:g} s") from None
         except OSError:
@@ -67,7 +70,7 @@ class Worker:
 
     def ready(self) -> bool:
         """Whether :meth:`receive` would return, or raise, at once."""
-        return self._connection.poll(0)
+        return self._connection.poll(0) or time.monotonic() >= self._due
 
     def receive(self) -> Any:
         """The answer to the oldest request.
@@ -77,7 +80,7 @@ class Worker:
             OneStrideError: The worker refused the request.
         """
         try:
-            if not self._connection.poll(self._timeout):
+            if not self._connection.poll(max(0.0, self._due - time.monotonic())):
                 raise self._died(f"gave no answer in {self._timeout:g} s")
             kind, answer = self._connection.recv()
         except BlockingIOError:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from onestride.datasets.ahead import ahead, portions
-from onestride.datasets.converters.placing import placed
+from onestride.datasets.converters.placing import left_behind, placed
 from onestride.datasets.layout import is_store
 from onestride.datasets.provenance import Provenance
 from onestride.datasets.schema import Episode, Schema
@@ -147,15 +147,18 @@ def detect(path: Path) -> str:
     """The format of the dataset at `path`, by its content: `STORE` or a key of `READERS`.
 
     Raises:
-        OneStrideError: nothing there, or none of the known formats.
+        OneStrideError: nothing there, none of the known formats, or the disk refuses.
     """
-    if not path.exists():
-        raise OneStrideError(f"expected a dataset at {path}, got nothing there")
-    if is_store(path):
-        return STORE
-    for name, module in READERS.items():
-        if import_module(module).recognises(path):
-            return name
+    try:
+        if not path.exists():
+            raise OneStrideError(f"expected a dataset at {path}, got nothing there")
+        if is_store(path):
+            return STORE
+        for name, module in READERS.items():
+            if import_module(module).recognises(path):
+                return name
+    except OSError as error:
+        raise OneStrideError(f"{path}: expected a dataset that can be read, got: {error}") from error
     raise unknown("dataset format", str(path), [*READERS, STORE])
 
 
@@ -205,6 +208,7 @@ def convert(
     _check_destination(destination, companions, target, overwrite)
     report = Report(format=detect(source), to=target)
     _check_options(report, options)
+    left = left_behind(destination)
     with placed(destination, companions) as unfinished:
         if report.format == STORE:
             _export(Store.open(source), unfinished, report, options, progress)
@@ -213,6 +217,7 @@ def convert(
         else:
             _through_a_store(source, unfinished, report, options, progress)
         report.bytes = _size(unfinished.parent)
+    report.left_out += [f"{path}, which lies beside it: left by a run that was cut short" for path in left]
     report.seconds = time.monotonic() - began
     return report
 

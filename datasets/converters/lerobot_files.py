@@ -138,7 +138,8 @@ def write_episodes(path: Path, rows: list[dict[str, Any]], numbers: dict[str, Ar
     told = {key: pa.array([row.get(key) for row in rows]) for key in keys}
     table = pa.table(told | {key: _lists(values) for key, values in numbers.items()})
     # No dictionary and no ends of each column: of a hundred columns of numbers that takes longer than the numbers.
-    pq.write_table(table, path, use_dictionary=list(keys), write_statistics=False)
+    texts: Any = list(keys)  # the library takes a list, too; its stubs do not know
+    pq.write_table(table, path, use_dictionary=texts, write_statistics=False)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

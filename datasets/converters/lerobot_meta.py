@@ -133,7 +133,7 @@ def _load_info(root: Path) -> Info:
         content = json.loads(path.read_bytes())
     except OSError as error:
         raise OneStrideError(f"expected {INFO} in {root}, got: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise OneStrideError(f"{path}: expected JSON, got a truncated or damaged file") from error
     try:
         info = Info.model_validate(content)
@@ -203,7 +203,7 @@ def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
             continue
         try:
             value = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise OneStrideError(f"{path}: expected JSON in line {number}, got a truncated or damaged line") from error
         if not isinstance(value, dict):
             raise OneStrideError(f"{path}: expected a JSON object in line {number}, got {type(value).__name__}")

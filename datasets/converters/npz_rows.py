@@ -103,6 +103,7 @@ def opened(path: Path) -> Iterator[zipfile.ZipFile]:
         ValueError,
         TypeError,
         OverflowError,
+        MemoryError,
     ) as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise OneStrideError(f"{path}: expected a readable npz file, got: {reason}") from error

@@ -14,6 +14,7 @@ from pydantic import JsonValue, ValidationError
 from onestride.datasets.converters import Options, Report
 from onestride.datasets.converters.npz_rows import Rows, keys_of, opened, read_note
 from onestride.datasets.converters.passport import Passport, read_passport
+from onestride.datasets.converters.streaming import wanted
 from onestride.datasets.schema import BASE, Array, Feature, Role
 from onestride.hardware.errors import OneStrideError, unknown
 
@@ -100,8 +101,11 @@ def survey(path: Path, split: str, options: Options, report: Report) -> Surveyed
         rows = {key: Rows(archive, key) for key in keys}
         _check_lengths(rows)
         ends = _ends(rows[TERMINALS])
-        note = _note(archive, rows, len(ends), report)
-        columns = _columns_of_note(note, options) if note else _columns(rows, options, report, quiet=split == "val")
+        note, quiet = _note(archive, rows, len(ends), report), split == "val"
+        if note is not None:
+            columns = _columns_of_note(note, options, Report() if quiet else report)
+        else:
+            columns = _columns(rows, options, report, quiet=quiet)
     return Surveyed(path, split, tuple(columns), ends, note)
 
 
@@ -185,14 +189,14 @@ def _note(archive: zipfile.ZipFile, rows: dict[str, Rows], count: int, report: R
     )
 
 
-def _columns_of_note(note: Note, options: Options) -> list[Column]:
+def _columns_of_note(note: Note, options: Options, report: Report) -> list[Column]:
     """The features as they were."""
     spans = note.passport.notes.get("spans")
     spans = spans if isinstance(spans, dict) else {}
     columns = []
-    for feature in note.passport.schema.features:
+    for feature in wanted(note.passport.schema, options.leave_out, report):
         key = note.passport.paths.get(feature.name)
-        if key is None or feature.name in options.leave_out:
+        if key is None:
             continue
         span = spans.get(feature.name)
         plain = feature.model_copy(update={"stream": BASE, "codec": "lossless"})

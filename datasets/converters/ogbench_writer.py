@@ -27,13 +27,14 @@ from onestride.datasets.converters.ogbench_survey import ACTIONS, NOTE, OBSERVAT
 from onestride.datasets.converters.passport import issue
 from onestride.datasets.converters.streaming import base_rows, blocks, has_own_clock, report_streams, wanted
 from onestride.datasets.rows import Piece
-from onestride.datasets.schema import BASE, Array, Feature, Schema
+from onestride.datasets.schema import BASE, Array, Feature, Role, Schema
 from onestride.datasets.store import Store
 from onestride.hardware.errors import OneStrideError
 
 OPTIONS = ("leave_out",)
 
 CLOCK = "timestamps_ns"
+_BY_ROLE: dict[Role, str] = {"reward": "rewards", "mask": "masks"}
 _VALIDATION = ("val", "valid", "validation")
 
 
@@ -123,9 +124,15 @@ def _spans(observed: list[Feature]) -> dict[str, JsonValue]:
 
 
 def _key(feature: Feature, taken: dict[str, list[Feature]]) -> str:
-    named = {"reward": "rewards", "mask": "masks"}.get(feature.role, feature.name.removeprefix("state."))
-    reserved = (*taken, TERMINALS, CLOCK, OBSERVATIONS, ACTIONS)
-    return feature.name if named in reserved else named
+    """An array of its own: under OGBench's name for the role, else under the feature's, in either case a free one."""
+    key, named = _BY_ROLE.get(feature.role), feature.name.removeprefix("state.")
+    if key is not None and key not in taken:
+        return key
+    reserved = {*taken, *_BY_ROLE.values(), TERMINALS, CLOCK, OBSERVATIONS, ACTIONS}
+    key = feature.name if named in reserved else named
+    while key in reserved:
+        key = f"info.{key}"
+    return key
 
 
 def _walk(store: Store, plan: _Plan, report: Report) -> None:

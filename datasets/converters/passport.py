@@ -87,7 +87,7 @@ def read_passport(recorded: object) -> Passport | None:
             paths={str(name): str(path) for name, path in content["paths"].items()},
             notes=dict(content["notes"]),
         )
-    except (KeyError, TypeError, ValueError, AttributeError, ValidationError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, ValidationError) as error:
         reason = str(error).partition("\n")[0]
         raise OneStrideError(f"{NAME}: expected the note of an export, got: {reason}") from error
 
@@ -113,7 +113,7 @@ def unpack_attributes(recorded: object) -> dict[str, JsonValue]:
     """
     try:
         content = json.loads(recorded) if isinstance(recorded, str | bytes) else recorded
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise OneStrideError(f"{NAME}: expected an episode's attributes, got damaged JSON") from error
     if not isinstance(content, dict):
         raise OneStrideError(f"{NAME}: expected an episode's attributes, got {type(content).__name__}")

@@ -97,8 +97,8 @@ def _file(path: Path) -> Iterator[Any]:
     except ValidationError as error:
         raise OneStrideError(f"{path}: expected usable feature names, got: {error.errors()[0]['msg']}") from error
     # HDF5 meets damage with any of these, names that are no text among them.
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-        reason = str(error).partition("\n")[0]
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
         raise OneStrideError(f"{path}: expected a readable HDF5 file, got: {reason}") from error
 
 

@@ -64,9 +64,13 @@ def write(store: Store, path: Path, report: Report, options: Options, progress: 
 
 
 def default_paths(schema: Schema) -> dict[str, str]:
-    """Feature -> data set within a demonstration, by role and name."""
+    """Feature -> data set within a demonstration, by role and name, all distinct."""
     states = [feature.name for feature in schema.by_role("state")]
-    return {feature.name: _default_path(feature, schema.label, states) for feature in schema.features}
+    paths: dict[str, str] = {}
+    for feature in schema.features:
+        path = _default_path(feature, schema.label, states)
+        paths[feature.name] = f"extra/{feature.name}" if path in paths.values() else path
+    return paths
 
 
 def _default_path(feature: Feature, label: str, states: list[str]) -> str:

@@ -225,7 +225,7 @@ def _listed(folder: Path) -> tuple[Path, ...] | None:
         about = content["rosbag2_bagfile_information"]
         names = [Path(str(name)).name for name in about["relative_file_paths"]]
         compressed = str(about.get("compression_mode") or "none").lower()
-    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise OneStrideError(
             f"{path}: expected rosbag2's metadata, got a damaged file; without it, the files are read as they are"
         ) from error

@@ -96,6 +96,7 @@ class _Loop:
         self._starts = load_starts(scene.starts_path)[1] if scene.starts_path else [self._plant.state]
         self._command = _command_of(contract)
         self._ticks = self._steps = self._episodes = 0
+        self._faulted = False
         self._measurement = self._begin()
 
     def watched_by(self, watch: Stopwatch) -> None:
@@ -132,13 +133,16 @@ class _Loop:
         self._plant.step(due - self._steps)
         self._steps = due
         self._measurement = self._read(self._plant.read())
-        if self.controller.mode is Mode.FAULT:
+        faulted = self.controller.mode is Mode.FAULT
+        if faulted and not self._faulted:
             self.faults[self.controller.reason] += 1
-        if self.controller.mode is not Mode.ACTIVE or self._plant.progress.over:
+        self._faulted = faulted
+        if self.controller.at_rest or (self._plant.progress.over and not faulted):
             self._measurement = self._begin()
 
     def _begin(self) -> Measurement:
-        """From the next start; a latched fault is cleared, as a person would."""
+        """From the next start; a latched fault is cleared once the robot rests, as a person would."""
+        self._faulted = False
         self.controller.deactivate()
         self.controller.rearm()
         measurement = self._read(self._plant.reset(self._starts[self._episodes % len(self._starts)]))

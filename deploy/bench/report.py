@@ -46,8 +46,8 @@ class Paced(Model):
         rate_hz: deadlines per second.
         stages: what each stage took.
         wakeup: from a deadline until the loop ran.
-        overruns: turns that ended after the next deadline.
-        longest_run: most overruns one after the other.
+        overruns: deadlines that passed while a turn ran, and got none.
+        longest_run: most of them one after the other, by turns that follow each other.
     """
 
     rate_hz: float

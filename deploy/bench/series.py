@@ -80,11 +80,11 @@ def figures(samples: Samples) -> Figures:
     return Figures(n=len(samples), **{name: round(value, 2) for name, value in values.items()})
 
 
-def longest_run(flags: NDArray[np.bool_]) -> int:
-    """Length of the longest run of true values."""
+def longest_run(missed: NDArray[np.int64]) -> int:
+    """Most deadlines missed one after the other, by turns that missed so many each (N,)."""
     longest = current = 0
-    for flag in flags:
-        current = current + 1 if flag else 0
+    for count in missed.tolist():
+        current = current + count if count else 0
         longest = max(longest, current)
     return longest
 
@@ -98,7 +98,7 @@ def back_to_back(turn: Turn, watch: Stopwatch, turns: int) -> dict[str, Figures]
 
 
 def paced(turn: Turn, watch: Stopwatch, turns: int, rate: float, between: Turn | None = None) -> Paced:
-    """Turns on absolute deadlines; one that is missed is not made up for.
+    """Turns on absolute deadlines; those that pass while a turn runs are missed, and not made up for.
 
     Args:
         turn: timed by `watch`.
@@ -107,7 +107,7 @@ def paced(turn: Turn, watch: Stopwatch, turns: int, rate: float, between: Turn |
         rate: deadlines per second [Hz].
         between: runs after each turn and is no part of it, such as the plant that a real robot would be.
     """
-    period, delays, overruns = 1.0 / rate, np.empty(turns), np.zeros(turns, dtype=bool)
+    period, delays, missed = 1.0 / rate, np.empty(turns), np.zeros(turns, np.int64)
     deadline = time.perf_counter() + period
     for index in range(turns):
         time.sleep(max(0.0, deadline - time.perf_counter()))
@@ -115,7 +115,7 @@ def paced(turn: Turn, watch: Stopwatch, turns: int, rate: float, between: Turn |
         watch.begin(index)
         turn(index)
         end = time.perf_counter()
-        delays[index], overruns[index] = start - deadline, end > deadline + period
+        delays[index], missed[index] = start - deadline, max(0, math.floor((end - deadline) / period))
         if between is not None:
             between(index)
         deadline += period * (math.floor((time.perf_counter() - deadline) / period) + 1)
@@ -123,6 +123,6 @@ def paced(turn: Turn, watch: Stopwatch, turns: int, rate: float, between: Turn |
         rate_hz=rate,
         stages=watch.figures(),
         wakeup=figures(delays * 1e6),
-        overruns=int(overruns.sum()),
-        longest_run=longest_run(overruns),
+        overruns=int(missed.sum()),
+        longest_run=longest_run(missed),
     )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+from numpy.typing import NDArray
 
 from onestride.deploy.certify.limits import RULES, JointBounds, uses
 from onestride.deploy.certify.report import BatchedJoints, Spent
@@ -15,6 +18,12 @@ from onestride.hardware.state import Array
 
 #: What sums may add to the energy of a run [J].
 SAME_ENERGY = 1e-6
+
+#: By how much slower than its limit a joint is moved: a speed above it by rounding would void the claim.
+ROUNDED = 1e-9
+
+#: Share of the ticks that see the joint sample of an earlier one again.
+REPEATED = 0.1
 
 
 def attack_joints(
@@ -78,30 +87,51 @@ class GivingWay:
             best = port.stiffness / (port.stiffness + 2.0 * port.damping / self._period)
             return np.asarray((command - self.position) * np.minimum(best * self._hurry, 1.0))
         assert isinstance(port, EffortPort)
-        return np.asarray(np.sign(command) * port.velocity * self._period * np.minimum(self._hurry, 1.0))
+        fastest = port.velocity * (1.0 - ROUNDED)
+        return np.asarray(np.sign(command) * fastest * self._period * np.minimum(self._hurry, 1.0))
 
 
 def attack_tank(
-    tank: EnergyTank, robot: RobotDescription, period: float, runs: int, ticks: int, rng: np.random.Generator
+    tank: EnergyTank,
+    robot: RobotDescription,
+    period: float,
+    runs: int,
+    ticks: int,
+    rng: np.random.Generator,
+    fresh: NDArray[np.bool_] | None = None,
 ) -> tuple[Spent, ...]:
-    """Ask for as much as can be had, in worlds that give way, and count what leaves each port."""
+    """Ask for as much as can be had, in worlds that give way, and count what leaves each port.
+
+    Half of the runs change their mind now and then, the others at every tick.
+
+    Args:
+        tank: under attack.
+        robot: that declares it.
+        period: of its commands [s].
+        runs: how many.
+        ticks: of each.
+        rng: where chance comes from.
+        fresh: which ticks see a new joint sample (ticks,); default all but a share of `REPEATED`.
+    """
+    fresh = rng.random(ticks) >= REPEATED if fresh is None else fresh
     lower, upper = robot.position_limits
     start = lower + rng.uniform(0.3, 0.7, (runs, len(lower))) * (upper - lower)
     world, error = GivingWay(tank, period, start, rng), tank.port.members.error
     impedance = isinstance(tank.port, ImpedancePort)
     sent = start.copy() if impedance else np.zeros_like(start)
     ways, of, still = rng.choice([-1.0, 1.0], start.shape), tank.port.members.of, np.zeros_like(start)
+    turns = np.where(np.arange(runs) % 2 == 0, 0.01, 1.0)[:, None]
     delivered, left = np.zeros((ticks, runs, len(of))), np.zeros((ticks, runs, len(of)))
-    before = start
+    before, motion = start, Motion(period, start, still, sent, still, still, sampled=0.0)
+    tank.reset(motion)
     for tick in range(ticks):
-        measured = world.position + error * rng.uniform(-1.0, 1.0, start.shape)
-        speed = (world.position - before) / period
-        motion = Motion(period, measured, speed, sent, still, still, now=tick * period)
-        if tick == 0:
-            tank.reset(motion)
+        motion = replace(motion, sent=sent, now=tick * period)
+        if fresh[tick]:
+            measured = world.position + error * rng.uniform(-1.0, 1.0, start.shape)
+            motion = replace(motion, position=measured, velocity=(world.position - before) / period, sampled=motion.now)
         tank.observe(motion)
         box = next(one for one in tank.rows(motion) if isinstance(one, Box))
-        ways = np.where(rng.random(ways.shape) < 0.01, -ways, ways)
+        ways = np.where(rng.random(ways.shape) < turns, -ways, ways)
         asked = np.clip(np.where(np.isfinite(box.low), 1e6 * ways, sent), box.low, box.high)
         passive = sent if impedance else still
         sent = np.where(((box.low > box.high).any(axis=1) | tank.void)[:, None], passive, asked)
@@ -114,11 +144,13 @@ def attack_tank(
 
 def _spent(tank: EnergyTank, port: int, delivered: Array, left: Array, period: float) -> Spent:
     worst = int(delivered.max(axis=0).argmax())
+    allowed = [tank.budget.allowed(tick * period)[port] for tick in range(1, len(delivered) + 1)]
     at = np.unique(np.linspace(0, len(delivered) - 1, min(len(delivered), 400)).astype(int))
     return Spent(
         port=tank.budget.names[port],
         bound=float(tank.budget.bound[port]),
         most=float(delivered.max()),
+        over=float((delivered - np.reshape(allowed, (-1, 1))).max()),
         runs=delivered.shape[1],
         ticks=len(delivered),
         time=tuple(float(one) for one in (at + 1) * period),

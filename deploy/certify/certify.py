@@ -141,7 +141,8 @@ class Certification:
         """Holds commands against the claims."""
         kept = {name: row for name, row in self.rows.items() if isinstance(row, LyapunovRow | BarrierRow)}
         certificates = {name: (row, JointCertificate(row, self.robot, self.period)) for name, row in kept.items()}
-        return Judge(self._bounds, self.near, certificates, "impedance" if self._legs else "joints")
+        drives, deceleration = "impedance" if self._legs else "joints", self.robot.safe_stop.deceleration
+        return Judge(self._bounds, self.near, certificates, drives, deceleration)
 
     def gather(self) -> SafetyReport:
         """Everything, in order."""
@@ -296,7 +297,7 @@ class Certification:
         broken["projection.joints"] = broken.get("projection.joints", 0) + (joints.violations if joints else 0)
         held["safe_stop"] = sum(one.refusals for one in attacked)
         held["projection.tank"] = sum(one.runs * one.ticks for one in energy)
-        broken["projection.tank"] = sum(one.most > one.bound + SAME_ENERGY for one in energy)
+        broken["projection.tank"] = len([*_overdrawn(energy), *_overdrawn_on_plant(energy, plant)])
         held |= {"tilt": commands, "projection.impedance": commands, "projection": commands}
         broken["projection"] = sum(count for name, count in broken.items() if name.startswith("projection."))
         counted = claims_of(self.robot, self.contract)
@@ -312,6 +313,23 @@ def _claim_of(rule: str) -> str:
     return name if name in ("finite", "safe_stop", "tilt") else f"projection.{name}"
 
 
+def _overdrawn(energy: tuple[Spent, ...]) -> list[str]:
+    """Ports that the attacks took more from than is claimed, one sentence each."""
+    over = (one for one in energy if one.over > SAME_ENERGY)
+    return [f"tank {one.port}: {one.most:.4g} J left it, {one.over:.4g} J more than it claims" for one in over]
+
+
+def _overdrawn_on_plant(energy: tuple[Spent, ...], plant: tuple[Played, ...]) -> list[str]:
+    """The same of the plant's drives, as far as their work is known."""
+    bounds = {spent.port: spent.bound for spent in energy}
+    return [
+        f"on the plant, {played.name}: tank {port}: {most:.4g} J left it, expected at most {bounds[port]:.4g} J"
+        for played in plant
+        for port, most in played.energy.items()
+        if most > bounds[port] * (1.0 + WORK_ERROR)
+    ]
+
+
 def _failures(
     differences: tuple[str, ...],
     rollouts: tuple[Rollout, ...],
@@ -325,13 +343,4 @@ def _failures(
         lines.extend(f"{where}{one.name}: {rule} violated by {n} commands" for rule, n in one.violations.items() if n)
     if joints and joints.violations:
         lines.append(f"joints' rows, corner by corner: {joints.violations} commands beyond a limit")
-    for spent in energy:
-        if spent.most > spent.bound + SAME_ENERGY:
-            lines.append(f"tank {spent.port}: {spent.most:.4g} J left it, expected at most {spent.bound:.4g} J")
-    bounds = {spent.port: spent.bound for spent in energy}
-    for played in plant:
-        for port, most in played.energy.items():
-            if most > bounds[port] * (1.0 + WORK_ERROR):
-                bound = f"{most:.4g} J left it, expected at most {bounds[port]:.4g} J"
-                lines.append(f"on the plant, {played.name}: tank {port}: {bound}")
-    return tuple(lines)
+    return (*lines, *_overdrawn(energy), *_overdrawn_on_plant(energy, plant))

@@ -112,7 +112,8 @@ ROWS: dict[str, Statement] = {
     "tank": Statement(
         "proved",
         "the net energy through each port stays below initial - minimum + refills, from activation on",
-        "commands are applied as metered; declared stiffness is true and damping not above the true one",
+        "commands are applied as metered; positions are as old as their messages; declared stiffness is true, "
+        "and declared damping not above the true one",
         STOP,
     ),
     "lyapunov": Statement(
@@ -138,7 +139,8 @@ DAMPING = Statement(
 
 SAFE_STOP = Statement(
     "proved",
-    "from the last command sent, every joint's command comes to rest within its limits and within the declared time",
+    "from the last command sent, every joint's command comes to rest within its limits and within the declared time, "
+    "braking no harder than declared; within the jerk limit, unless that had yielded before",
     "commands go out; it needs no measurement",
     "brakes or the emergency stop, which are not ours",
 )

@@ -117,6 +117,7 @@ class Spent(Model):
         port: its name.
         bound: the most that the tank claims [J].
         most: the most that left in any run [J].
+        over: by how much it was ever more than what the tank claims up to then [J]; negative if it never was.
         runs: how many.
         ticks: of each.
         time: of the run with the most [s].
@@ -127,6 +128,7 @@ class Spent(Model):
     port: str
     bound: float
     most: float
+    over: float
     runs: int
     ticks: int
     time: tuple[float, ...]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from onestride.deploy.certify.limits import ROUNDING as SAME_COMMAND
 from onestride.deploy.certify.limits import RULES, JointBounds, uses
 from onestride.deploy.certify.report import Attacked, Trail
 from onestride.deploy.safety.apart import ROUNDING, Clearing
@@ -59,6 +60,11 @@ class Trace:
         return np.array(self.commands)
 
     @property
+    def stopping(self) -> NDArray[np.bool_]:
+        """Ticks of a stop (T,)."""
+        return np.array([answer is None for answer in self.answers], bool)
+
+    @property
     def yielded(self) -> NDArray[np.bool_]:
         """Ticks in which a claim was reported to yield, and those of a stop that began in such a state (T,)."""
         flags: list[bool] = []
@@ -78,29 +84,39 @@ class Judge:
         near: what measures distances, by the row's name.
         certificates: that the chain keeps, by the row's name, each with its terms.
         drives: the row that keeps the joints' limits.
+        deceleration: that the safe stop declares [rad/s^2].
     """
 
     bounds: JointBounds
     near: Mapping[str, Clearing]
     certificates: Mapping[str, tuple[LyapunovRow | BarrierRow, JointCertificate]]
     drives: str = "joints"
+    deceleration: float = np.inf
 
     def violations(self, trace: Trace) -> dict[str, int]:
         """How many commands broke which claim: `joints.position`, `workspace`, ..."""
         if not trace.answers:
             return {}
-        sent, yielded = trace.sent, trace.yielded
+        sent = trace.sent
         finite = np.isfinite(sent[1:]).all(axis=-1)
-        found = {"finite": int((~finite).sum()), "safe_stop": trace.late_stops}
+        found = {"finite": int((~finite).sum()), "safe_stop": trace.late_stops + int(self._harsh(trace).sum())}
         beyond = uses(sent, trace.period, self.bounds).beyond
+        excused = {"jerk": trace.yielded, "acceleration": trace.yielded & ~trace.stopping}
         for rule in RULES:
-            excused = yielded if rule in ("acceleration", "jerk") else np.zeros_like(yielded)
-            found[f"{self.drives}.{rule}"] = int((beyond[rule] & ~excused).sum())
+            found[f"{self.drives}.{rule}"] = int((beyond[rule] & ~excused.get(rule, np.False_)).sum())
         for name, distances in self.distances(trace).items():
             found[name] = int((~(distances >= -ROUNDING)).sum())
         for name in self.certificates:
             found[name] = int(self._grows(name, trace).sum())
         return {name: found.get(name, 0) + trace.broken[name] for name in (*found, *trace.broken)}
+
+    def _harsh(self, trace: Trace) -> NDArray[np.bool_]:
+        """Ticks of a stop that brake harder than it declares, and than the tick before, which it may let go of (T,)."""
+        sent = trace.sent[:, self.bounds.moving]
+        change = np.abs(np.diff(sent, n=2, axis=0, prepend=sent[[0, 0]]))
+        before = np.concatenate([np.zeros_like(change[:1]), change[:-1]])
+        most = np.maximum(self.deceleration * trace.period**2, before) + SAME_COMMAND
+        return np.asarray((~(change <= most)).any(axis=-1))[1:] & trace.stopping
 
     def distances(self, trace: Trace) -> dict[str, Array]:
         """The smallest of each kind at every command but the first (T,) [m], less its margin; measured once."""

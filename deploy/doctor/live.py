@@ -14,12 +14,16 @@ from onestride.deploy.doctor.answers import Answer, Level
 from onestride.deploy.kinematics import ForwardKinematics
 from onestride.deploy.runtime import InlineInference, PolicyRuntime
 from onestride.deploy.safety.envelope import beyond
+from onestride.deploy.safety.guards import OWN, FreshStreams
 from onestride.deploy.sources import COMMAND
 from onestride.hardware.description import RobotDescription
 from onestride.hardware.errors import OneStrideError
 from onestride.hardware.state import Array, Measurement
 
 JOINTS = "joints"
+
+#: Stamps older than that are no delay: their clock is another [s].
+PLAUSIBLE = 2.0
 
 
 @dataclass(frozen=True)
@@ -83,22 +87,32 @@ class Heard:
     now: float
 
 
-def judge_streams(contract: Contract, robot: RobotDescription, heard: Heard) -> Iterator[Answer]:
-    """Each stream's rate, gaps and stamps, and the joints' names."""
+def judge_streams(contract: Contract, robot: RobotDescription, heard: Heard, *, real: bool = False) -> Iterator[Answer]:
+    """Each stream's rate, gaps and stamps, and the joints' names.
+
+    Args:
+        contract: of the policy that observes them.
+        robot: whose streams they are.
+        heard: what was heard of them.
+        real: whether the robot shall move now: then a delay that the stamps tell of fails.
+    """
+    bounds = FreshStreams.of(contract, robot).bounds
     for stream in heard.streams:
-        bound = _bound(stream.name, contract, robot)
-        yield from _judge_stream(stream, heard.duration, bound, contract.execution.control_rate or 0.0)
+        bound = bounds.get(stream.name, _bound(stream.name, contract, robot))
+        yield from _judge_stream(stream, heard, bound, contract.execution.control_rate or 0.0)
+        if len(stream.stamps):
+            yield _judge_stamps(stream, bound, real)
     yield judge_joint_names(robot.joint_names, heard.joint_names)
 
 
 def _bound(stream: str, contract: Contract, robot: RobotDescription) -> float:
-    """How long a stream may be silent before the robot faults, or stands still for want of a command [s]."""
+    """How old a stream that no guard watches may be before it does not count [s]."""
     if stream == COMMAND.name and contract.velocity_command is not None:
         return contract.velocity_command.timeout
-    return robot.detection.joints_stale if stream in (JOINTS, "imu") else robot.detection.objects_stale
+    return robot.detection.joints_stale if stream in OWN else robot.detection.objects_stale
 
 
-def _judge_stream(stream: HeardStream, duration: float, bound: float, wanted: float) -> Iterator[Answer]:
+def _judge_stream(stream: HeardStream, heard: Heard, bound: float, wanted: float) -> Iterator[Answer]:
     question, count = f"stream {stream.name}", len(stream.arrivals)
     refused = ", ".join(f"{number} with {reason}" for reason, number in stream.refused.items())
     if count == 0:
@@ -108,9 +122,11 @@ def _judge_stream(stream: HeardStream, duration: float, bound: float, wanted: fl
         yield Answer(question, level, f"expected messages on {stream.topic}, got {why}{who}")
         return
     gaps = np.diff(stream.arrivals)
-    longest, rate = float(gaps.max(initial=0.0)), len(gaps) / float(np.ptp(stream.arrivals)) if len(gaps) else 0.0
+    since = max(0.0, heard.now - stream.arrivals[-1])  # it may have died while it was heard
+    longest = float(gaps.max(initial=since))
+    rate = len(gaps) / float(np.ptp(stream.arrivals)) if len(gaps) else 0.0
     detail = f"{stream.topic} at {rate:.1f} Hz, longest gap {longest * 1e3:.1f} ms"
-    if longest > bound or (count < 2 and duration > bound):
+    if longest > bound or (count < 2 and heard.duration > bound):
         level, or_else = (Level.FAIL, "the robot faults") if stream.required else (Level.WARN, "it does not count")
         yield Answer(question, level, f"{detail}; expected at most {bound * 1e3:g} ms, or {or_else}")
     elif stream.name == JOINTS and rate < 0.9 * wanted:
@@ -119,11 +135,9 @@ def _judge_stream(stream: HeardStream, duration: float, bound: float, wanted: fl
         yield Answer(question, Level.PASS, detail)
     if refused:
         yield Answer(f"{question} messages", Level.WARN, f"expected all of them to be usable, got {refused}")
-    if len(stream.stamps):
-        yield _judge_stamps(stream, bound)
 
 
-def _judge_stamps(stream: HeardStream, bound: float) -> Answer:
+def _judge_stamps(stream: HeardStream, bound: float, real: bool) -> Answer:
     question, age = f"stream {stream.name} stamps", float(np.median(stream.ages))
     steps = np.diff(stream.stamps)
     if len(steps) and not (steps > 0).all():
@@ -131,7 +145,9 @@ def _judge_stamps(stream: HeardStream, bound: float) -> Answer:
         return Answer(question, Level.FAIL, f"expected stamps that advance, got {still} of {len(steps)} that do not")
     detail = f"p50 {age * 1e3:.1f} ms old on arrival"
     if abs(age) > bound:
-        return Answer(question, Level.WARN, f"{detail}; expected at most {bound * 1e3:g} ms: do the clocks agree?")
+        level = Level.FAIL if real and 0 < age <= PLAUSIBLE else Level.WARN
+        why = "it is delayed, or its clock is wrong" if 0 < age <= PLAUSIBLE else "do the clocks agree?"
+        return Answer(question, level, f"{detail}; expected at most {bound * 1e3:g} ms: {why}")
     return Answer(question, Level.PASS, detail)
 
 

@@ -8,7 +8,9 @@ trajectories that end in motion; it is reached only when nothing replaces it any
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 
@@ -18,6 +20,13 @@ from onestride.hardware.state import Array
 
 #: How far the first point lies ahead, in periods: one may be late by half a period without the joints slowing down.
 AHEAD = 1.5
+
+#: A target that comes later than this many periods after the last begins a new stream: its joints stand still, because
+#: nobody knows how they moved in the meantime.
+GAP = 3.0
+
+#: Intervals by which the rate of the targets is measured, and how far it may be from the declared one.
+INTERVALS, OFF = 20, 1.25
 
 
 @dataclass(frozen=True)
@@ -70,25 +79,52 @@ class TrajectoryStream:
         if not (np.isfinite(self._speed).all() and np.isfinite(robot.safe_stop.deceleration)):
             raise OneStrideError(f"robot {robot.id}: expected joints with limits of speed and braking, got {joints}")
         self._braking = robot.safe_stop.deceleration
-        self._last: Array | None = None
+        self._last, self._heard = np.zeros(len(at)), float("-inf")
+        self._intervals: deque[float] = deque(maxlen=INTERVALS)
 
-    def reset(self) -> None:
-        """Forget the last target: the next one is taken to stand still."""
-        self._last = None
-
-    def next(self, target: Array) -> Trajectory:
-        """The trajectory to send for a target (k,) [rad], in the controller's order.
+    def next(self, target: Array, now: float) -> Trajectory:
+        """The trajectory to send for a target (k,) [rad], in the controller's order, that came at `now` [s].
 
         Raises:
-            OneStrideError: it has another length or is not finite.
+            OneStrideError: it has another length, is not finite, or is further from the last one than the joints may
+                move. Then nothing is sent: the joints come to rest, until targets come back or begin anew.
         """
+        since, self._heard = now - self._heard, now
         if np.shape(target) != self._lower.shape or not np.isfinite(target).all():
             raise OneStrideError(
                 f"expected {len(self._joints)} finite joint targets, got {np.asarray(target).tolist()}"
             )
-        last = target if self._last is None else self._last
-        self._last = np.array(target)
-        speed = np.clip((target - last) / self._period, -self._speed, self._speed)
+        if since > GAP * self._period:
+            self._last, elapsed = np.array(target), self._period
+        else:
+            elapsed = self._period * max(1, round(since / self._period))  # some targets may have been lost
+        step, self._last = self._step(target, elapsed), np.array(target)
+        self._intervals.append(since)
+        return self._trajectory(target, np.clip(step / elapsed, -self._speed, self._speed))
+
+    def _step(self, target: Array, elapsed: float) -> Array:
+        """How far the target has moved (k,) [rad]; refused where that takes longer, with a period for lateness."""
+        step: Array = target - self._last
+        far = np.abs(step) > self._speed * (elapsed + self._period)
+        if far.any():
+            joint = int(far.argmax())
+            raise OneStrideError(
+                f"expected targets that move no faster than the joints may, got {self._joints[joint]} "
+                f"{step[joint]:+.3f} rad in {elapsed:g} s; a new stream begins {GAP:g} periods after the last target"
+            )
+        return step
+
+    @property
+    def disagreement(self) -> str:
+        """What is wrong with the declared period, by when the targets came; empty where it is right."""
+        if len(self._intervals) < INTERVALS:
+            return ""
+        ratio = median(self._intervals) / self._period
+        if 1 / OFF < ratio < OFF:
+            return ""
+        return f"expected {1 / self._period:g} targets per second, got {1 / (ratio * self._period):.0f}"
+
+    def _trajectory(self, target: Array, speed: Array) -> Trajectory:
         ahead = AHEAD * self._period
         moving = self._point(target + ahead * speed, speed, ahead)
         stopping = float(np.abs(moving.velocities).max(initial=0.0)) / self._braking

@@ -56,14 +56,16 @@ class BarrierRows:
         """Bind the row to a robot.
 
         Raises:
-            OneStrideError: see `JointCertificate`, or the reserve is more than the certificate's decrease makes up.
+            OneStrideError: see `JointCertificate`, or the reserve is more than the certificate's decrease, or the
+                row's own rate, makes up.
         """
         self._joints = JointCertificate(terms, robot, period)
         self._rate, self._reserve = terms.rate, terms.reserve
-        least = terms.certificate.decay * terms.certificate.level
+        least = min(terms.certificate.decay, terms.rate) * terms.certificate.level
         if self._reserve > least:
             raise OneStrideError(
-                f"barrier: reserve: expected at most decay times level, {least:.4g}, got {self._reserve}"
+                f"barrier: reserve: expected at most decay times level, and rate times level, {least:.4g}, "
+                f"got {self._reserve}"
             )
         self._last = np.zeros((1, len(robot.joints)))
 

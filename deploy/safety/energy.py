@@ -5,6 +5,10 @@ however the joint moved in between. An *impedance* port holds the target of a sp
 a damper on the joint's own speed: between two positions the spring gives the difference of its potential, and the
 damper takes at least `damping * displacement^2 / period`, whatever the motion (Cauchy and Schwarz).
 
+Between two measured positions there may have been several efforts or targets, and the way may have turned meanwhile.
+Targets `c` are efforts, too: whatever the way, springs deliver `stiffness * (c - m)` times what of it was gone under
+each, where `m` is the middle of the displacement.
+
 Displacements are measured. A position is known to `error`, a displacement therefore to twice that; what the error can
 hide is counted as delivered. All functions take arrays over joints with any leading axes.
 """
@@ -18,6 +22,9 @@ from onestride.hardware.state import Array
 #: Below any energy that matters [J], and large enough to divide by.
 SMALLEST = 1e-200
 
+#: Damping [Nm s/rad] that no drive has less of: without any, a joint could swing out without end between two samples.
+LEAST_DAMPING = 1e-9
+
 
 def effort_delivered(effort: Array, displacement: Array, error: Array | float = 0.0) -> Array:
     """The most that efforts held over a period delivered (..., n) [J].
@@ -28,6 +35,21 @@ def effort_delivered(effort: Array, displacement: Array, error: Array | float = 
         error: of a measured position, at most [rad].
     """
     return np.asarray(effort * displacement + 2.0 * error * np.abs(effort))
+
+
+def efforts_delivered(efforts: Array, travel: Array, displacement: Array, error: Array | float = 0.0) -> Array:
+    """The most that efforts delivered which were held one after the other (..., n) [J].
+
+    That is a linear program over the ways gone under each effort; this is its dual, solved by one of the efforts.
+
+    Args:
+        efforts: applied (k, ..., n) [Nm].
+        travel: the farthest that each joint can have moved under each (k, ..., n) [rad].
+        displacement: measured over all of them (..., n) [rad].
+        error: of a measured position, at most [rad].
+    """
+    turning = [(travel * np.abs(efforts - effort)).sum(axis=0) for effort in efforts]
+    return np.asarray(np.minimum.reduce(effort_delivered(efforts, displacement, error) + turning))
 
 
 def impedance_delivered(
@@ -41,7 +63,7 @@ def impedance_delivered(
     """The most that springs with a held target, less the least that their dampers took, delivered (..., n) [J].
 
     Args:
-        target: of the springs (..., n) [rad].
+        target: of the springs (..., n) [rad]; of several, their mean.
         before: measured when the target was set (..., n) [rad].
         after: measured at the end of the period (..., n) [rad].
         stiffness: (n,) [Nm/rad].
@@ -71,9 +93,23 @@ def impedance_stored(stretch: Array, stiffness: Array, error: Array | float = 0.
     return np.asarray(0.5 * stiffness * (np.abs(stretch) + error) ** 2)
 
 
-def impedance_reach(energy: Array, stiffness: Array, error: Array | float = 0.0) -> Array:
+def impedance_reach(energy: Array, stiffness: Array) -> Array:
     """The largest stretch (..., n) [rad] that stores no more than `energy`, which is not negative (..., n) [J]."""
-    return np.asarray(np.maximum(np.sqrt(energy * (2.0 / stiffness)) - error, 0.0))
+    return np.asarray(np.sqrt(energy * (2.0 / stiffness)))
+
+
+def impedance_swing(stiffness: Array, damping: Array, seconds: float) -> Array:
+    """How much a way out and back adds while targets differ (n,): `swing / 2 * stiffness * variance` of them [J].
+
+    A joint that goes `x` further under one target than under the others gains in proportion to `x`, and its damper
+    takes in proportion to the square of it: this is the most of their difference.
+
+    Args:
+        stiffness: (n,) [Nm/rad].
+        damping: (n,) [Nm s/rad].
+        seconds: for how long the targets were held together, at most.
+    """
+    return np.asarray(stiffness * (0.5 * seconds) / np.maximum(damping, LEAST_DAMPING))
 
 
 def shares(budget: Array, reserved: Array, weight: Array, members: Array) -> tuple[Array, Array]:

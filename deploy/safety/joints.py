@@ -6,7 +6,8 @@ permitted, whatever was sent before, and no row of a joint contradicts another. 
 period and that the drives follow them: the measured joint may lag, what is bounded is the command.
 
 Where other claims leave no such command, jerk gives way first, then acceleration. Position, speed and a stop that
-brakes at once with the declared deceleration are kept in any case.
+brakes at once with the declared deceleration are kept in any case; the declared stop then keeps its deceleration, and
+its jerk as far as that leaves the room.
 """
 
 from __future__ import annotations

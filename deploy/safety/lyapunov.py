@@ -25,6 +25,9 @@ from onestride.hardware.state import Array
 #: Shares of a period by which the control period may differ from the certificate's.
 SAME_PERIOD = 1e-3
 
+#: What rounding may take from a decay, and add to a share of the domain.
+ROUNDED = 1e-9
+
 
 class Parabola(NamedTuple):
     """V after a step d of the command, from an offset e of it: `bend ((d + turn e)² + least e²)`."""
@@ -65,6 +68,22 @@ def commands_below(parabola: Parabola, offset: Array, sent: Array, bound: Array)
     return middle - room, middle + room
 
 
+def proved_decay(matrix: Array, period: float, level: float, limit: float) -> float:
+    """By which share V falls in one period, at least, from any state with `V < level`; not positive if it may grow.
+
+    Proved for the acceleration that takes the command some of the way from coasting to where V is least, the same share
+    of it everywhere, and as much as keeps within `limit` [rad/s^2] up to the level. It is linear in the state, so that
+    V after it is quadratic, too. Feedback from the Riccati equation that the matrix solves is of this kind.
+    """
+    parabola = Parabola.of(matrix, period)
+    away = np.array([parabola.turn, period])  # of a coasting command from where V is least
+    furthest = float(np.sqrt(level * (away @ np.linalg.solve(matrix, away))))
+    left = max(0.0, 1.0 - limit * period**2 / furthest)
+    ahead = parabola.bend * (left**2 * np.outer(away, away) + np.diag([parabola.least, 0.0]))
+    root = np.linalg.inv(np.linalg.cholesky(matrix))
+    return 1.0 - float(np.linalg.eigvalsh(root @ ahead @ root.T)[-1])
+
+
 class JointCertificate:
     """What rows and filters of one joint certificate share: goal, matrix, and which joints it speaks about."""
 
@@ -73,7 +92,7 @@ class JointCertificate:
 
         Raises:
             OneStrideError: the goal has not one value per joint, its region leaves the joints' limits, the certificate
-                asks for more acceleration or speed than a joint has, or its period is another.
+                asks for more acceleration or speed than a joint has, its period is another, or its claim is not true.
         """
         self.terms = terms.certificate
         function = self.terms.function
@@ -88,6 +107,7 @@ class JointCertificate:
         if abs(period / self.terms.period - 1.0) > SAME_PERIOD:
             raise OneStrideError(f"certificate: expected period {period:g} s, got one for {self.terms.period:g} s")
         self._fits(robot)
+        self._holds(period)
 
     @property
     def reach(self) -> Array:
@@ -112,6 +132,19 @@ class JointCertificate:
             if joint.acceleration is not None and joint.acceleration < wanted:
                 most = joint.acceleration
                 raise OneStrideError(f"certificate: {joint.name}: expected at most {most} rad/s^2, got {wanted}")
+
+    def _holds(self, period: float) -> None:
+        """Prove the claim again: what a file says about its proof is only its word."""
+        terms = self.terms
+        if not (self.reach <= np.array(terms.domain) * (1.0 + ROUNDED)).all():
+            raise OneStrideError(
+                f"certificate: expected V < {self.level:g} inside the domain {terms.domain}, it reaches to {self.reach}"
+            )
+        proved = proved_decay(self.matrix, period, self.level, terms.limit[0])
+        if not terms.decay <= proved + ROUNDED:
+            found = f"at most {proved:.4g} can be proved" if proved > 0.0 else "V may grow"
+            within = f"within {terms.limit[0]:g} rad/s^2"
+            raise OneStrideError(f"certificate: decay: got {terms.decay:g}, but {within} {found}")
 
 
 class LyapunovRows:

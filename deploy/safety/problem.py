@@ -118,7 +118,7 @@ class Problem:
         matrix: the rows, made 1 long; zeros stay zeros (m, n).
         bound: of these rows (m,).
         yields: when each row gives way (m,).
-        clash: which hard boxes contradict one another, for people; empty if none.
+        clash: which hard boxes contradict one another, or what is not a number, for people; empty if none.
         meet: whether all boxes have some command in common.
     """
 
@@ -194,6 +194,8 @@ def gather(motion: Motion, claims: Claims, joints: tuple[str, ...]) -> Problem:
     length = np.sqrt(np.einsum("ij,ij->i", matrix, matrix))
     length[length == 0.0] = 1.0
     bound = np.concatenate([claim.bound[0] for _, claim in rows]) / length
+    if not clash and np.isnan(bound).any():
+        clash = f"a bound is not a number: {names[int(np.isnan(bound).argmax())]}"
     yields = np.array([int(claim.yields) for _, claim in rows for _ in claim.names])
     return Problem(motion, boxes, bounds, names, matrix / length[:, None], bound, yields, clash, bool(bounds))
 
@@ -203,10 +205,13 @@ def _full_name(source: str, rule: str) -> str:
 
 
 def _together(boxes: Boxes, joints: tuple[str, ...]) -> tuple[dict[Yield, Bounds], str]:
-    """What all boxes leave, if they meet in every joint; which of the hard ones do not, if they clash."""
+    """What all boxes leave, if they meet in every joint; which of the hard ones do not, or are no numbers."""
     together = boxes.together(0, Yield.JERK) or Bounds(np.full(len(joints), -np.inf), np.full(len(joints), np.inf))
     if together.meet:
         return {Yield.JERK: together}, ""
+    unknown = np.isnan(together.low) | np.isnan(together.high)
+    if unknown.any():
+        return {}, _not_a_number(boxes, joints[int(unknown.argmax())])
     hard = boxes.together(0, Yield.NEVER)
     if hard is None or hard.meet:
         return {}, ""
@@ -227,11 +232,14 @@ def _nested(boxes: Boxes) -> dict[Yield, Bounds]:
     return levels
 
 
+def _not_a_number(boxes: Boxes, joint: str) -> str:
+    broken = (np.isnan(boxes.low) | np.isnan(boxes.high)).any(axis=1)
+    return f"{joint}: a bound is not a number: {boxes.layout.names[int(broken.argmax())]}"
+
+
 def _clash(boxes: Boxes, joints: tuple[str, ...], joint: int) -> str:
     count, names = boxes.layout.ends[Yield.NEVER], boxes.layout.names
     low, high = boxes.low[:count, joint], boxes.high[:count, joint]
-    if np.isnan(low).any() or np.isnan(high).any():
-        return f"{joints[joint]}: a bound is not a number"
     first, last = int(low.argmax()), int(high.argmin())
     return (
         f"no command of {joints[joint]} keeps {names[first]} (at least {low[first]:.4f} rad) "

@@ -88,7 +88,7 @@ class Projection:
     def certify(self, state: ControlState, nominal: Array) -> Certified:
         """The closest command to `nominal` (n,) that keeps every row."""
         if state is self._state and nominal is self._answer.action:
-            return self._answer  # asked again, about what was checked here
+            return self._answer  # asked again, about what was checked here and cannot have been changed since
         stating, objecting = self._always, frozenset[int]()
         while True:
             stating |= objecting
@@ -102,6 +102,8 @@ class Projection:
 
     def _certified(self, problem: Problem, nominal: Array, action: Array) -> Certified:
         margin, readings = problem.margin(action), self._readings()
+        if action is not nominal:
+            action.flags.writeable = False
         self._answer = Certified(action, margin=margin, readings=readings)
         active = () if action is nominal else _active(problem, nominal, action)
         return Certified(action, active=active, margin=margin, readings=readings)

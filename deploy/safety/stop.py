@@ -1,9 +1,11 @@
 """The declared safe stop: what is sent once control is lost.
 
-Claim of `decelerate_and_hold`: from the last sent commands, every joint comes to rest with the declared deceleration,
-changed no faster than its jerk limit, inside its position limits, within the declared time, and stays there. It needs
-no measurement and no policy. Every source of rows makes its own claim for this stop as well, so that the stop from a
-certified command is certified with it, to the point where the robot stands.
+Claim of `decelerate_and_hold`: from the last sent commands, every joint comes to rest with no more than the declared
+deceleration, or than it began with, inside its speed and position limits, within the declared time, and stays there.
+Deceleration changes no faster than the jerk limit, unless jerk had yielded before: where that left too little room, the
+joint brakes as declared, without a ramp, as soon as nothing less would do. It needs no measurement and no policy. Every
+source of rows makes its own claim for this stop as well, so that the stop from a certified command is certified with
+it, to the point where the robot stands.
 
 Claim of `damping`: the drives take energy out of every joint and put none in; the robot is left alone for the declared
 time in which it comes to lie still. Where it comes to lie is not claimed.
@@ -16,7 +18,7 @@ from typing import Protocol
 import numpy as np
 
 from onestride.deploy.safety.joints import joint_limits
-from onestride.deploy.safety.reach import stopping_change
+from onestride.deploy.safety.reach import stoppable_step, stopping_change
 from onestride.hardware.description import DampingStop, RobotDescription
 from onestride.hardware.state import Array
 
@@ -101,13 +103,15 @@ class DecelerateAndHold:
     def begin(self, sent: Array, velocity: Array, acceleration: Array) -> None:
         """Start from the last command (n,) [rad], its velocity [rad/s] and its acceleration [rad/s^2].
 
-        A joint whose drive limits its own speed takes no streamed setpoints: it holds at once.
+        A joint whose drive limits its own speed takes no streamed setpoints: it holds at once. An acceleration that
+        could not be let go within the speed limit, as it is where jerk yielded, is let go at once as far as it must be.
         """
         limits, period = self._limits, self._period
         self._command = np.array(sent)
         self._step = np.where(self._moves, np.clip(velocity * period, -limits.speed, limits.speed), 0.0)
+        down, up = (stoppable_step(limits.speed + side * self._step, limits.jerk) + limits.jerk for side in (1.0, -1.0))
         change = np.clip(acceleration * period**2, -limits.acceleration, limits.acceleration)
-        self._change = np.where(self._moves, change, 0.0)
+        self._change = np.where(self._moves, np.clip(change, -down, up), 0.0)
 
     @property
     def at_rest(self) -> bool:
@@ -116,10 +120,15 @@ class DecelerateAndHold:
 
     def next(self) -> Array:
         """The next command (n,) [rad]."""
-        self._change = stopping_change(self._step, self._change, self._limits)
-        self._step = self._step + self._change
-        wanted = self._command + self._step
-        self._command = np.clip(wanted, self._lower, self._upper)
-        inside = self._command == wanted
-        self._step, self._change = np.where(inside, self._step, 0.0), np.where(inside, self._change, 0.0)
+        change = stopping_change(self._step, self._change, self._limits)
+        wanted = self._step + change
+        self._step = np.clip(wanted, *self._steps_that_can_be_stopped())
+        self._change = np.where(self._step == wanted, change, 0.0)
+        self._command = np.clip(self._command + self._step, self._lower, self._upper)  # against rounding
         return self._command.copy()
+
+    def _steps_that_can_be_stopped(self) -> tuple[Array, Array]:
+        """From where to where the next step (n,) [rad] may go for a joint that then brakes at once."""
+        below, above = np.maximum(self._command - self._lower, 0.0), np.maximum(self._upper - self._command, 0.0)
+        braking = self._limits.braking
+        return -stoppable_step(below, braking), stoppable_step(above, braking)

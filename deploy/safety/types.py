@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from onestride.deploy.sources import JOINTS
 from onestride.hardware.state import Array, Measurement
 
 
@@ -33,6 +34,7 @@ class Motion:
         effort: measured [Nm]; None where the robot does not report it.
         speed_scale: fraction of the speed limits in force, below 1 during the soft start.
         now: the controller's monotonic clock [s].
+        sampled: when `position` and the other measured values came, on that clock [s]; None = in this tick.
     """
 
     period: float
@@ -44,6 +46,7 @@ class Motion:
     effort: Array | None = None
     speed_scale: float = 1.0
     now: float = 0.0
+    sampled: float | None = None
 
 
 class Yield(IntEnum):
@@ -179,6 +182,7 @@ class ControlState:
             None if measured.effort is None else measured.effort[None],
             self.speed_scale,
             self.now,
+            measured.received.get(JOINTS.name),
         )
 
 

@@ -100,6 +100,18 @@ class ProofTerms(Model):
     seconds: NotNegative = 0.0
 
 
+Claim = Literal["lyapunov", "barrier"]
+
+
+def keeps(claim: Claim, level: float, decay: float, allowance: float) -> bool:
+    """Whether `V+ <= (1 - decay) V + allowance` keeps a state in `V < level`: a Lyapunov function's sinks from there.
+
+    With a larger allowance the inequality may hold of every state, and the region is left all the same.
+    """
+    room = decay * level - allowance
+    return room > 0.0 if claim == "lyapunov" else room >= 0.0
+
+
 class CertificateTerms(Model):
     """A claim about a system: from every state of the domain with `V < level` there is an input within its limits with
     `V(f(x, u) + w) <= (1 - decay) V(x) + allowance`, and the next state is in the domain.
@@ -118,12 +130,12 @@ class CertificateTerms(Model):
         function: V.
         level: see above.
         decay: c, per step.
-        allowance: ε.
+        allowance: ε, below `decay * level`; of a barrier zero.
         proof: None = not proved: nothing may rely on it.
     """  # noqa: D205
 
     schema_version: Literal[1] = 1
-    claim: Literal["lyapunov", "barrier"]
+    claim: Claim
     system: str
     states: tuple[str, ...]
     period: Positive
@@ -135,6 +147,13 @@ class CertificateTerms(Model):
     decay: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
     allowance: NotNegative = 0.0
     proof: ProofTerms | None = None
+
+    @model_validator(mode="after")
+    def _keeps_its_region(self) -> CertificateTerms:
+        if not keeps(self.claim, self.level, self.decay, self.allowance):
+            wanted = f"{'below' if self.claim == 'lyapunov' else 'at most'} decay * level = {self.decay * self.level:g}"
+            raise ValueError(f"allowance: expected it {wanted}, or the region is left, got {self.allowance:g}")
+        return self
 
 
 class _KeptByJoints(Model):
@@ -157,6 +176,14 @@ class _KeptByJoints(Model):
             raise ValueError(f"certificate: expected a quadratic one of {COMMANDED_JOINT}, got a {found}")
         if terms.proof is None:
             raise ValueError("certificate: expected a proved one, got one without proof")
+        if terms.claim != "lyapunov" or any(terms.disturbance):
+            raise ValueError(
+                "certificate: expected the claim lyapunov without disturbance (the barrier row has a reserve), "
+                f"got {terms.claim} with disturbance {terms.disturbance}"
+            )
+        sizes = len(terms.function.matrix), len(terms.domain), len(terms.limit)
+        if sizes != (2, 2, 1):
+            raise ValueError(f"certificate: expected 2 rows of the matrix, 2 of the domain and 1 limit, got {sizes}")
         return self
 
 

@@ -84,7 +84,7 @@ def checked(chain: Sequence[FilterTerms], frames: Collection[str], *, impedance:
 
     Raises:
         ValueError: the first filter is not `finite`, there is not exactly one projection with the row of the drives in
-            it, something modifies commands after it, or a frame is unknown.
+            it, a tank is for other drives, something modifies commands after it, or a frame is unknown.
     """
     names = [terms.filter for terms in chain]
     if names[:1] != ["finite"]:
@@ -96,6 +96,7 @@ def checked(chain: Sequence[FilterTerms], frames: Collection[str], *, impedance:
         if isinstance(terms, MODIFYING):
             raise ValueError(f"safety: {terms.filter} modifies commands, expected it before the projection")
     _rows_agree(projection.rows, *(("impedance", "joints") if impedance else ("joints", "impedance")))
+    _tank_fits(projection.rows, "impedance" if impedance else "position")
     _frames_exist((*chain, *projection.rows), frames)
 
 
@@ -108,6 +109,18 @@ def _rows_agree(rows: Sequence[RowTerms], wanted: str, other: str) -> None:
     for terms in rows:
         if isinstance(terms, SINGLE) and names.count(terms.row) > 1:
             raise ValueError(f"safety: expected the row {terms.row} once, got it {names.count(terms.row)} times")
+
+
+def _tank_fits(rows: Sequence[RowTerms], command_mode: str) -> None:
+    tanks = [terms for terms in rows if isinstance(terms, TankRow)]
+    if tanks and command_mode == "impedance":
+        raise ValueError(
+            "safety: expected no row tank with command_mode impedance: "
+            "it bounds what drives with held gains deliver, and knows no stop by damping"
+        )
+    for terms in tanks:
+        if terms.drive == "effort":
+            raise ValueError(f"safety: tank: expected drive impedance with command_mode {command_mode}, got effort")
 
 
 def _frames_exist(parts: Iterable[Model], frames: Collection[str]) -> None:

@@ -75,13 +75,16 @@ class TankRow(Model):
     Attributes:
         ports: groups of joints, each with its tank.
         drive: what the robot's commands are: `impedance` targets of position-controlled joints with the declared
-            stiffness and damping, `effort` their efforts.
+            stiffness and damping, `effort` their efforts, which no `command_mode` of a robot is so far: that is for
+            programs that make the tank themselves.
         meter: `command` meters what the drives should apply, `measured` the efforts that the robot reports. The robot
             must then report them, without gravity where the drives compensate it.
         damping: whether the joints' declared damping is counted as taking energy, on robots that take positions. It
-            must act on the joint's own speed and be no larger than it really is.
+            must act on the joint's own speed and be no larger than it really is. Where it is ignored, commands change
+            only in ticks whose joint sample is of that very moment, as in simulation.
         position_error: of a measured position, at most [rad]; half the encoder's step, or more.
-        lateness: share of a period by which a command may come late.
+        lateness: share of a period by which a command may come late, and by which a joint sample may be older than its
+            message, added.
         effort_tolerance: how far a reported effort may be from what the drive should apply before the claim is void
             [Nm]; none = not watched.
     """

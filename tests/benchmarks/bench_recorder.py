@@ -23,6 +23,8 @@ from typing import Any
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 from onestride.datasets.journal_reader import Journal
 from onestride.datasets.recording import Recorder
 from onestride.datasets.schema import Feature, Schema

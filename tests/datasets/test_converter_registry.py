@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from onestride.datasets.converters import READERS, WRITERS, Options, convert, target_format
+from onestride.datasets.converters.npz_rows import opened
 from onestride.datasets.converters.placing import placed
 from onestride.datasets.provenance import Provenance
 from onestride.datasets.schema import Episode
@@ -171,6 +172,92 @@ def test_placing_puts_everything_back_when_the_last_step_fails(tmp_path: Path) -
         ("beside", "also new"),
         ("x", "new"),
     ]
+
+
+@pytest.mark.parametrize("struck", range(1, 5))
+def test_ctrl_c_between_two_moves_takes_them_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, struck: int) -> None:
+    """It strikes right before or right after one of the two renames."""
+    (tmp_path / "x").write_text("old")
+    rename, moments = Path.rename, iter(range(1, 5))
+
+    def interrupted(source: Path, target: Path) -> Path:
+        if source.name == target.name == "x" and next(moments, 0) == struck:
+            raise KeyboardInterrupt
+        moved = rename(source, target)
+        if source.name == target.name == "x" and next(moments, 0) == struck:
+            raise KeyboardInterrupt
+        return moved
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt), placed(tmp_path / "x") as work:
+        work.write_text("new")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("x", "old")]
+
+
+def test_a_store_that_is_written_to_is_not_replaced(
+    single: Store, tmp_path: Path, make_episode: MakeEpisode, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onestride.datasets.lock.PATIENCE", 0.05)
+    convert(single.path, tmp_path / "x.hdf5")
+    store.append([make_episode(0)])
+    with store.writer(target_bytes=0) as writer:
+        with pytest.raises(OneStrideError, match="expected to be the only writer"):
+            convert(tmp_path / "x.hdf5", store.path, overwrite=True)
+        writer.add(make_episode(1))
+    assert Store.open(store.path).num_episodes == 2
+    (tmp_path / f".{store.path.name}.12345678.old").mkdir()
+    report = convert(tmp_path / "x.hdf5", store.path, overwrite=True, progress=lambda *_: _refused(store, make_episode))
+    assert any(f".{store.path.name}.12345678.old, which lies beside it" in line for line in report.left_out)
+    before = (store.path / "manifest.json").read_bytes()
+    with pytest.raises(OneStrideError, match="got another one that took its place"):
+        store.append([make_episode(2)])
+    with pytest.raises(OneStrideError, match="got one changed since"):
+        store.edit("nothing", store.manifest.segments)
+    assert (store.path / "manifest.json").read_bytes() == before
+
+
+def _refused(store: Store, make_episode: MakeEpisode) -> None:
+    """What came in while the store is being replaced would go with it."""
+    with pytest.raises(OneStrideError, match="expected to be the only writer"):
+        store.append([make_episode(9)])
+
+
+def test_a_source_that_the_disk_does_not_give_is_one_error(tmp_path: Path) -> None:
+    """Reading a process's memory from its first byte is an input/output error, as of a broken disk."""
+    with pytest.raises(
+        OneStrideError, match=r"/proc/self/mem: expected a dataset that can be read, got: .*Input/output"
+    ):
+        convert(Path("/proc/self/mem"), tmp_path / "s")
+
+
+def test_lengths_beyond_any_memory_are_one_error(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.hdf5", "w") as file:
+        for name in ("actions", "obs/x"):
+            file.create_dataset(f"data/demo_0/{name}", shape=(1 << 44, 7), dtype="f4", chunks=(1024, 7))
+    with pytest.raises(OneStrideError, match=r"x\.hdf5: expected a readable HDF5 file, got: .*allocate"):
+        convert(tmp_path / "x.hdf5", tmp_path / "s")
+    np.savez(tmp_path / "x.npz", actions=np.zeros((3, 2)))
+    with (
+        pytest.raises(OneStrideError, match=r"x\.npz: expected a readable npz file, got: .*allocate"),
+        opened(tmp_path / "x.npz"),
+    ):
+        np.zeros(1 << 48)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("meta/info.json", "expected JSON, got"),
+        ("zarr.json", "dataset format: got"),
+        ("metadata.yaml", "expected rosbag2's metadata"),
+    ],
+)
+def test_brackets_without_end_are_one_error(tmp_path: Path, name: str, says: str) -> None:
+    path = tmp_path / "x" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("rosbag2_bagfile_information: " * name.endswith("yaml") + "[" * 10_000)
+    with pytest.raises(OneStrideError, match=says):
+        convert(tmp_path / "x", tmp_path / "s")
 
 
 def test_a_place_that_cannot_be_written_is_one_error(single: Store, tmp_path: Path) -> None:

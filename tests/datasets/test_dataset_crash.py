@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 import resource
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from onestride.datasets.lock import AppendLock, is_locked
 from onestride.datasets.schema import Episode
 from onestride.datasets.store import Store
 from onestride.hardware.errors import OneStrideError
@@ -140,6 +142,24 @@ def test_a_writer_at_work_is_not_reported_as_dropped(store: Store) -> None:
     with store.writer():
         assert Store.open(store.path).dropped == ()
     assert Store.open(store.path).dropped == (".staging/half",)
+
+
+def test_the_lock_of_a_store_that_went_away_is_not_one_of_the_store_that_came(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another store takes its place after a writer opened the lock file and before it has the lock."""
+    flock, swaps = fcntl.flock, iter([True])
+
+    def swapped(descriptor: int, operation: int) -> None:
+        if next(swaps, False):
+            store.path.rename(tmp_path / "old")
+            Store.create(store.path, store.schema, store.provenance)
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", swapped)
+    with AppendLock(store.path / ".lock"):
+        assert is_locked(store.path / ".lock")
+    assert (tmp_path / "old").is_dir()
 
 
 def test_a_full_disk_is_one_error_and_leaves_no_trace(store: Store, make_episode: MakeEpisode) -> None:

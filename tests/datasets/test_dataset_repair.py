@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onestride.datasets.editing import delete, relabel, split
+from onestride.datasets.checksums import Table
+from onestride.datasets.editing import delete, relabel, restore, split
 from onestride.datasets.provenance import Provenance
 from onestride.datasets.repair import repair
 from onestride.datasets.schema import Episode, Feature, Schema, synthetic_clock
@@ -147,6 +148,91 @@ def test_an_episode_that_two_killed_runs_left_is_recovered_once(
     after = Store.open(recorded.path)
     assert (after.num_episodes, after.dropped) == (5, ())
     assert same_episode(after.read_episode(4), make_episode(4, length=10))
+
+
+@pytest.fixture
+def repeated(store: Store, make_episode: MakeEpisode, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """A run was killed between rename and commit of three episodes; the repetition committed two of them."""
+    with monkeypatch.context() as patch:
+        patch.setattr("onestride.datasets.committing.write_manifest", _raise_interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            store.append([make_episode(number, length=10) for number in (1, 2, 3)])
+    store.append([make_episode(number, length=10) for number in (1, 3)])
+    assert len(Store.open(store.path).dropped) == 1
+    return store
+
+
+def _raise_interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_of_a_run_that_was_repeated_only_what_is_missing_is_recovered(
+    repeated: Store, make_episode: MakeEpisode, same_episode: Same
+) -> None:
+    report = repair(repeated.path)
+    assert [line.split(" as ")[1][-12:] for line in report.recovered] == ["(1 episodes)"]
+    assert [line.split(" of ")[:2] for line in report.doubled] == [["2", "3 episodes"]]
+    after = Store.open(repeated.path)
+    assert [info.attributes["seed"] for info in after.episodes] == [1, 3, 2]
+    assert same_episode(after.read_episode(2), make_episode(2, length=10))
+    assert not repair(repeated.path).changed
+
+
+def test_a_rebuilt_manifest_shows_each_episode_once(repeated: Store) -> None:
+    (repeated.path / "manifest.json").unlink()
+    report = repair(repeated.path)
+    assert report.manifest_rebuilt
+    assert len(report.doubled) == 1
+    after = Store.open(repeated.path)
+    assert sorted(int(str(info.attributes["seed"])) for info in after.episodes) == [1, 2, 3]
+    restore(after)
+    assert after.num_episodes == 5, "hidden, not deleted"
+
+
+def test_altered_attributes_are_named_and_not_committed_anew(store: Store, make_episode: MakeEpisode) -> None:
+    store.append([make_episode(number, length=10) for number in (1, 2, 3)])
+    home = store.path / "segments" / store.episodes[0].segment
+    (about,) = home.glob("meta/episodes/zarr.json")
+    about.write_text(about.read_text().replace('"seed": 2', '"seed": 7'))
+    with pytest.raises(OneStrideError, match=r"hit: episode 1 \(attributes\)$"):
+        Store.open(store.path).verify()
+    (final,) = home.glob("final/position/zarr.json")
+    final.write_text(final.read_text().replace("[true, true, true]", "[true, true, false]"))
+    with pytest.raises(OneStrideError, match=r"hit: episode 1 \(attributes\), episode 2 \(attributes\)$"):
+        Store.open(store.path).verify()
+    report = repair(store.path)
+    assert report.lost == ["episode 1", "episode 2"]
+    assert [info.attributes["seed"] for info in Store.open(store.path).episodes] == [1]
+    assert (store.path / ".damaged" / home.name).is_dir()
+
+
+def test_a_segment_without_checksums_of_attributes_is_read_and_its_altered_ones_are_held_back(
+    store: Store, make_episode: MakeEpisode, same_episode: Same, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As versions before wrote them."""
+    add = Table.add
+
+    def without(table: Table, name: str, stream: str, column: list[int]) -> None:
+        if name != "attributes":
+            add(table, name, stream, column)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Table, "add", without)
+        for number in (1, 2):
+            store.append([make_episode(number, length=10)])
+    old = Store.open(store.path)
+    old.verify()
+    assert same_episode(old.read_episode(0), make_episode(1, length=10))
+    group = old.segments[0].path / "zarr.json"
+    group.write_text(group.read_text() + " ")
+    with pytest.raises(OneStrideError, match="no episode of it is hit"):
+        Store.open(store.path).verify()
+    about = old.segments[1].path / "meta" / "episodes" / "zarr.json"
+    about.write_text(about.read_text().replace('"seed": 2', '"seed": 7'))
+    with pytest.raises(OneStrideError, match=r"hit: episode 1 \(attributes, of which this older segment has no check"):
+        Store.open(store.path).verify()
+    assert repair(store.path).lost == ["episode 1"]
+    assert [info.attributes["seed"] for info in Store.open(store.path).episodes] == [1]
 
 
 def test_sound_episodes_of_a_damaged_segment_are_kept_with_their_edits(

@@ -178,6 +178,7 @@ def test_a_damaged_manifest_or_header_is_refused(store: Store, make_episode: Mak
         "truncated or damaged": sound[: len(sound) // 2],
         "checksum": sound.replace(b'"lengths"', b'"length "'),
         "format": b"[]",
+        "expected a manifest in JSON": b"[" * 10_000,
         "expected store format 1, got 9": json.dumps({**content, "format": 9}).encode(),
     }
     for says, damaged in spoilt.items():
@@ -192,9 +193,10 @@ def test_a_damaged_manifest_or_header_is_refused(store: Store, make_episode: Mak
     header.write_text(header.read_text().replace('"m"', '"n"', 1))
     with pytest.raises(OneStrideError, match="altered file"):
         Store.open(store.path)
-    header.write_text("{")
-    with pytest.raises(OneStrideError, match="truncated or damaged"):
-        Store.open(store.path)
+    for content in ("{", '{"a":' * 10_000):
+        header.write_text(content)
+        with pytest.raises(OneStrideError, match="truncated or damaged"):
+            Store.open(store.path)
     assert identity
 
 

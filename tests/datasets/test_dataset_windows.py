@@ -50,7 +50,9 @@ def _store(path: Path, lengths: list[int], roles: set[str], finals: list[bool], 
     return store
 
 
-def _walk(store: Store, number: int, start: int, horizon: int, history: int) -> dict[str, NDArray[np.float32]]:
+def _walk(
+    store: Store, number: int, start: int, horizon: int, history: int, *, outcomes: bool
+) -> dict[str, NDArray[np.float32]]:
     """One window, read step by step from the episode itself."""
     episode = store.read_episode(number)
     length = episode.length
@@ -82,6 +84,10 @@ def _walk(store: Store, number: int, start: int, horizon: int, history: int) -> 
         out["terminals"].append(terminal if inside else 0.0)
         out["masks"].append(mask)
         out["valid"].append(valid)
+    unknown = not all(name in episode.final for name in NAMES)
+    if outcomes and unknown and start + steps_done == length and out["masks"][-1] != 0:
+        steps_done -= 1
+        out["valid"][steps_done] = 0.0
     past = range(1 - history, 1)
     after = start + steps_done
     out["observations"] = [observation(max(start + back, 0)) for back in past]
@@ -115,13 +121,31 @@ def test_every_window_agrees_with_a_walk_through_the_episode(
     places = [(number, step) for number, length in enumerate(lengths) for step in range(length)]
     assert windows.num_windows == len(places) == store.num_steps
     for row, (number, step) in enumerate(places):
-        expected = _walk(store, number, step, horizon, history)
+        expected = _walk(store, number, step, horizon, history, outcomes=outcomes)
         if not outcomes:
             expected = {key: value for key, value in expected.items() if key not in ("rewards", "masks", "terminals")}
         assert batch.keys() == expected.keys()
         for key, value in expected.items():
             assert batch[key].dtype == np.float32
             np.testing.assert_array_equal(batch[key][row], value, err_msg=f"{key} of episode {number} step {step}")
+
+
+def test_a_last_step_without_an_answer_is_imitated_but_not_learnt_a_value_from(
+    store: Store, make_episode: MakeEpisode
+) -> None:
+    """Otherwise its value would be its reward and, discounted, itself, whatever else is learnt."""
+    cut_off, ended, known = make_episode(1, 3, final=False), make_episode(2, 3, final=False), make_episode(3, 3)
+    for episode, last in ((cut_off, 0), (ended, 1), (known, 0)):
+        episode.data["done"][:] = [0, 0, last]
+        store.append([episode])
+    batch = Windows(store, observations=None, horizon=1).at(np.arange(9))
+    assert batch["valid"].ravel().tolist() == [1, 1, 0, 1, 1, 1, 1, 1, 1]
+    np.testing.assert_array_equal(batch["next_observations"][1, 0], cut_off.data["position"][2])
+    twos = Windows(store, observations=None, horizon=2).at(np.array([1]))
+    assert twos["valid"].tolist() == [[1, 0]]
+    np.testing.assert_array_equal(twos["next_observations"][0, 0], cut_off.data["position"][2])
+    imitation = Windows(store, observations=None, horizon=1, successors=False, outcomes=False)
+    assert imitation.at(np.arange(9))["valid"].all()
 
 
 def test_shapes_and_default_observations(store: Store, make_episode: MakeEpisode) -> None:

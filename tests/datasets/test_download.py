@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import tyro
 
+from onestride.datasets import download
 from onestride.datasets.catalogue import locate
 from onestride.datasets.commands_download import Download
 from onestride.datasets.download import Remote, fetch
@@ -144,6 +145,26 @@ def test_a_file_that_changed_meanwhile_starts_anew(server: Server, tmp_path: Pat
     assert fetched.path.read_bytes() == CONTENT[::-1]
 
 
+def test_a_kill_before_the_first_new_byte_glues_nothing(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file changed, the server's new word is noted, and then the power goes."""
+    server.break_after = [50_000] + [0] * 4
+    with pytest.raises(OneStrideError):
+        fetch(_remote(server), tmp_path, pause=0)
+    server.files["/x.bin"], server.headers["/x.bin"] = CONTENT[::-1], {"ETag": '"two"'}
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(download, "_receive", killed)
+        fetch(_remote(server), tmp_path, pause=0)
+    fetched = fetch(_remote(server), tmp_path, pause=0)
+    assert fetched is not None
+    assert fetched.path.read_bytes() == CONTENT[::-1]
+
+
 def test_nothing_is_glued_together_on_no_ones_word(server: Server, tmp_path: Path) -> None:
     """No ETag, no date, no checksum: the bytes that are there may be of another file."""
     server.headers = {}
@@ -199,13 +220,17 @@ def test_right_checksums_of_every_kind(server: Server, tmp_path: Path) -> None:
         fetched = fetch(_remote(server, **known), tmp_path / str(number))
         assert fetched is not None
         assert fetched.verified
+        again = fetch(_remote(server, **known), tmp_path / str(number))
+        assert again is not None
+        assert again.verified is bool(known)
 
 
-def test_another_file_under_that_name_is_left_alone(server: Server, tmp_path: Path) -> None:
+@pytest.mark.parametrize("known", [{"sha256": SHA256}, {"git_blob": "0" * 40, "size": 4}, {"size": 5}])
+def test_another_file_under_that_name_is_left_alone(server: Server, tmp_path: Path, known: dict[str, Any]) -> None:
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "x.bin").write_text("mine")
     with pytest.raises(OneStrideError, match="move it away to fetch it anew"):
-        fetch(_remote(server, sha256=SHA256), tmp_path)
+        fetch(_remote(server, **known), tmp_path)
     assert (tmp_path / "set" / "x.bin").read_text() == "mine"
 
 

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onestride.datasets.commands_commit import Commit
-from onestride.datasets.editing import delete
+from onestride.datasets.compaction import compact
+from onestride.datasets.editing import delete, relabel
 from onestride.datasets.joining import join
 from onestride.datasets.journal import JournalWriter
 from onestride.datasets.journal_commit import commit
@@ -108,6 +109,82 @@ def test_what_is_not_wanted_whole_or_fit_is_left_out_and_named(tmp_path: Path) -
     store = Store.open(tmp_path / "store")
     assert store.episode(1).attributes["incomplete"]
     np.testing.assert_array_equal(store.read_episode(1).data["action"], sample(9).data["action"][:4])
+
+
+def begun(writer: JournalWriter, number: int, length: int = 4) -> None:
+    """The beginning of an episode that goes on."""
+    writer.begin(f"e{number}", 1000 + number, {"seed": number})
+    writer.rows("base", packed(sample(number), "base")[:length])
+
+
+def test_an_episode_that_was_taken_while_it_ran_is_taken_anew_when_it_is_whole(tmp_path: Path) -> None:
+    path, store = tmp_path / "a.journal", tmp_path / "store"
+    writer = JournalWriter(path, CONTENT)
+    write(writer, 0)
+    begun(writer, 1)
+    assert commit(path, store, include_incomplete=True).committed == ["e0", "e1"]
+    relabel(Store.open(store), [1], {"task": "mine"})
+    assert commit(path, store, include_incomplete=True).already == ["e0", "e1"]
+    writer.rows("base", packed(sample(1), "base")[4:])
+    for stream in ("fast", "slow"):
+        writer.rows(stream, packed(sample(1), stream))
+    writer.final("observation", sample(1).final["observation"])
+    rows = {stream: len(clock) for stream, clock in sample(1).timestamps.items()}
+    writer.end({"rows": rows, "incomplete": [], "discarded": False, "attributes": {}})
+    writer.close()
+    whole = commit(path, store)
+    assert (whole.committed, whole.already) == (["e1"], ["e0"])
+    assert whole.hidden == ["e1: as it was before it was finished or marked as a success"]
+    after = Store.open(store)
+    assert whole.dataset_id == after.dataset_id
+    assert ids(after) == ["e0", "e1"]
+    assert same(after.read_episode(1), sample(1))
+    assert "incomplete" not in after.episode(1).attributes
+    assert after.episode(1).attributes["task"] == "mine", "labels go on"
+    again = commit(path, store)
+    assert (again.committed, again.hidden, len(again.already)) == ([], [], 2)
+
+
+def test_killed_before_the_old_version_was_hidden_it_is_hidden_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, store = tmp_path / "a.journal", tmp_path / "store"
+    writer = JournalWriter(path, CONTENT)
+    begun(writer, 1)
+    commit(path, store, include_incomplete=True)
+    writer.end({"rows": {"base": 4}, "incomplete": [], "discarded": False, "attributes": {}})
+    writer.close()
+    with monkeypatch.context() as patch:
+        patch.setattr("onestride.datasets.journal_commit.bring_up_to_date", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            commit(path, store)
+    assert ids(Store.open(store)) == ["e1", "e1"]
+    assert commit(path, store).committed == []
+    assert ids(Store.open(store)) == ["e1"]
+    assert "incomplete" not in Store.open(store).episode(0).attributes
+
+
+def test_what_is_said_of_a_committed_episode_reaches_the_store(tmp_path: Path) -> None:
+    path, store = tmp_path / "a.journal", tmp_path / "store"
+    writer = JournalWriter(path, CONTENT)
+    for number in range(3):
+        write(writer, number)
+    commit(path, store)
+    writer.amend({"episode": "e0", "attributes": {}, "discarded": True})
+    writer.amend({"episode": "e2", "attributes": {"success": True}, "discarded": False})
+    writer.close()
+    report = commit(path, store)
+    assert report.committed == ["e2"]
+    assert [line.split(":")[0] for line in report.hidden] == ["e0", "e2"]
+    after = Store.open(store)
+    assert ids(after) == ["e1", "e2"]
+    assert after.episode(1).attributes["success"] is True
+    assert after.read_episode(1).data["terminal"].tolist() == [False] * 5 + [True]
+    relabel(after, [1], {"success": False})
+    compact(store, tmp_path / "compacted")
+    for one in (store, tmp_path / "compacted"):
+        commit(path, one)
+        assert [info.attributes.get("success") for info in Store.open(one).episodes] == [None, False], "its last word"
 
 
 def test_only_successes(tmp_path: Path) -> None:

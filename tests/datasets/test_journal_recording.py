@@ -222,10 +222,13 @@ def test_a_full_disk_costs_the_episode_at_hand_and_recording_goes_on(tmp_path: P
             recorder.stop()
             assert not recorder.wait(0.3) or room > 300
             assert warnings
+            status = recorder.status()
+            assert not status["on_disk"] or status["last_incomplete"][0].startswith("the disk refused: ")
             assert any("the disk refused" in line for line in recorder.status()["warnings"])
             limit(resource.RLIM_INFINITY)
             record(recorder, 2)
             assert recorder.wait()
+            assert (recorder.status()["on_disk"], recorder.status()["last_incomplete"]) == (True, [])
         return 7
 
     assert in_child(work) == 7
@@ -241,6 +244,30 @@ def test_a_full_disk_costs_the_episode_at_hand_and_recording_goes_on(tmp_path: P
             assert one.incomplete[0].startswith("the disk refused: ")
             rows = read.read(one).data["joints"]
             np.testing.assert_array_equal(rows, np.tile(sample(1).data["joints"], (20, 1))[: len(rows)])
+
+
+def test_what_the_disk_failed_to_flush_is_not_believed_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux may drop what it could not write, and then says that all is written."""
+    with Recorder(tmp_path, SCHEMA) as recorder:
+        record(recorder, 0)
+        assert recorder.wait()
+        fsync, failures = os.fsync, iter([True] * 3)
+
+        def failing(descriptor: int) -> None:
+            if next(failures, False):
+                raise OSError(5, "Input/output error")
+            fsync(descriptor)
+
+        monkeypatch.setattr(os, "fsync", failing)
+        record(recorder, 1)
+        assert not recorder.wait(5.0)
+        record(recorder, 2)  # its begin meets the second failure, its end the third
+        record(recorder, 3)
+        assert recorder.wait()
+        assert recorder.status()["committed"] == 2
+    with Journal(recorder.path) as read:
+        told = ("the disk failed to flush it",)
+        assert [one.incomplete for one in read.episodes] == [(), told, told, ()]
 
 
 def test_no_episode_is_begun_without_room(tmp_path: Path) -> None:

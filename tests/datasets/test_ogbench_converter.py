@@ -154,6 +154,40 @@ def test_store_to_npz_to_store_is_the_same_to_the_bit(
         assert same_episode(back.read_episode(number), whole.read_episode(number)), number
 
 
+def test_names_that_collide_keep_an_array_each(
+    store: Store, make_episode: MakeEpisode, same_episode: SameEpisode, tmp_path: Path
+) -> None:
+    """Features that are called as OGBench calls others, and a terminal in the middle of an episode."""
+    position, _, action, reward, _, _ = store.schema.features
+    names = ("state.qpos", "qpos", "actions", "observations", "rewards", "timestamps_ns", "info.actions")
+    more = tuple(position.model_copy(update={"name": name, "role": "info"}) for name in names)
+    terminal = reward.model_copy(update={"name": "terminals", "role": "terminal"})
+    schema = store.schema.model_copy(update={"features": (position, *more, action, reward, terminal)})
+    whole = Store.create(tmp_path / "whole", schema, Provenance.now("test"))
+    known = make_episode(1, length=5)
+    data = {one.name: np.full((5, *one.shape), number, one.dtype) for number, one in enumerate(schema.features)}
+    data["terminals"] = np.array([0, 0, 1, 0, 0], np.float32)
+    whole.append([Episode(data, {"base": known.timestamps["base"]}, known.final, {"split": ["train"]})])
+    convert(whole.path, tmp_path / "x.npz")
+    loaded = np.load(tmp_path / "x.npz")
+    assert len(set(loaded.files)) == len(loaded.files)
+    for key, name in (("observations", "position"), ("actions", "action"), ("rewards", "reward")):
+        np.testing.assert_array_equal(loaded[key][:-1], data[name], err_msg=key)
+    convert(tmp_path / "x.npz", tmp_path / "back")
+    assert same_episode(Store.open(tmp_path / "back").read_episode(0), whole.read_episode(0))
+
+
+def test_left_out_of_our_own_file_is_told_and_unknown_names_are_refused(published: Path, tmp_path: Path) -> None:
+    convert(published, tmp_path / "s")
+    convert(tmp_path / "s", tmp_path / "ours.npz")
+    report = convert(tmp_path / "ours.npz", tmp_path / "back", options=Options(leave_out=("state.qvel",)))
+    assert report.left_out == ["state.qvel: as asked for"]
+    assert "state.qvel" not in [one.name for one in Store.open(tmp_path / "back").schema.features]
+    for name in ("nosuch", "action"):
+        with pytest.raises(OneStrideError, match=f"feature to leave out: got '{name}', available: observation"):
+            convert(tmp_path / "ours.npz", tmp_path / "other", options=Options(leave_out=(name,)))
+
+
 def test_an_unknown_last_observation_costs_the_last_transition(
     store: Store, make_episode: MakeEpisode, tmp_path: Path
 ) -> None:

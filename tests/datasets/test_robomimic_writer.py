@@ -160,6 +160,22 @@ def test_store_to_hdf5_to_store_is_the_same_to_the_bit(
     assert report.left_out == []
 
 
+def test_names_that_collide_keep_a_data_set_each(store: Store, make_episode: MakeEpisode, tmp_path: Path) -> None:
+    _, state, action, *_ = store.schema.features
+    states = tuple(state.model_copy(update={"name": name}) for name in ("state.x", "x"))
+    schema = store.schema.model_copy(update={"features": (*states, action)})
+    whole = Store.create(tmp_path / "whole", schema, Provenance.now("test"))
+    known = make_episode(1, length=5)
+    data = {"state.x": np.zeros((5, 2, 2)), "x": np.ones((5, 2, 2)), "action": known.data["action"]}
+    whole.append([Episode(data, {"base": known.timestamps["base"]}, {}, {})])
+    convert(whole.path, tmp_path / "x.hdf5")
+    convert(tmp_path / "x.hdf5", tmp_path / "back")
+    back = Store.open(tmp_path / "back")
+    assert back.schema == whole.schema
+    for name, rows in data.items():
+        np.testing.assert_array_equal(back.read(name), rows, err_msg=name)
+
+
 def test_a_second_clock_comes_onto_the_control_clock_and_is_told(
     store: Store, make_episode: MakeEpisode, tmp_path: Path
 ) -> None:

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 from onestride.deploy.bench.bench import BenchOptions, bench
-from onestride.deploy.bench.full_tick import Cell
+from onestride.deploy.bench.full_tick import Cell, _Loop
 from onestride.deploy.bench.numeric import numeric_error
 from onestride.deploy.bench.report import POLICY_STAGES, TICK_STAGES, read_report
+from onestride.deploy.bench.series import Stopwatch
 from onestride.deploy.bench.surroundings import neighbours, on_processors
 from onestride.deploy.bench.variants import CPU, CUDA, TENSORRT, conversion, engine_folder, options_of, tolerance
 from onestride.deploy.cli import main
+from onestride.deploy.controller import Mode
 from onestride.deploy.runtime import PolicyRuntime
 from onestride.hardware.errors import OneStrideError
 
@@ -158,6 +160,20 @@ def test_the_control_tick_in_closed_loop(sample_policy, robot, cube_scene):
     whole = sum(one.mean * one.n for name, one in stages.items() if name != "tick")
     assert whole == pytest.approx(stages["tick"].mean * 100, rel=0.02)
     assert np.isfinite(sent).all() and len(sent) >= 100
+
+
+def test_a_fault_is_counted_once_and_the_stop_ends_before_the_loop_begins_anew(sample_policy, robot, cube_scene):
+    loop, modes = _Loop(PolicyRuntime(sample_policy), Cell(robot, cube_scene)), []
+    loop.watched_by(Stopwatch(TICK_STAGES, 200))
+    for index in range(200):
+        loop.tick(index)
+        if index == 60:
+            loop.controller.fault("for a test")
+        loop.world(index)
+        modes.append(loop.controller.mode)
+    assert loop.faults == {"for a test": 1}
+    assert 1 < modes.count(Mode.FAULT) < 100
+    assert modes[-1] is Mode.ACTIVE
 
 
 def test_a_policy_of_others_on_legs(shared_data, capsys):

@@ -26,9 +26,9 @@ def test_percentiles_are_in_order(durations):
     assert found.min <= found.mean + 0.01 and found.mean <= found.max + 0.01  # each is rounded by itself
 
 
-@pytest.mark.parametrize(("flags", "longest"), [([], 0), ([0, 0], 0), ([1, 0, 1, 1, 0], 2), ([1, 1, 1], 3)])
-def test_longest_run(flags, longest):
-    assert longest_run(np.array(flags, dtype=bool)) == longest
+@pytest.mark.parametrize(("missed", "longest"), [([], 0), ([0, 0], 0), ([1, 0, 1, 1, 0], 2), ([1, 4, 1, 0, 5], 6)])
+def test_longest_run(missed, longest):
+    assert longest_run(np.array(missed, np.int64)) == longest
 
 
 def test_a_stage_that_does_not_run_stays_out_of_its_series():
@@ -88,7 +88,7 @@ def test_back_to_back_makes_every_turn_once():
     assert (found.n, found.min, found.max) == (20, 1.0, 20.0)
 
 
-def test_turns_longer_than_a_period_are_overruns_and_deadlines_are_not_made_up():
+def test_deadlines_that_pass_during_turns_are_overruns_and_not_made_up():
     watch, period, begun = Stopwatch(("turn",), 5), 0.002, []
 
     def turn(_: int) -> None:
@@ -97,8 +97,9 @@ def test_turns_longer_than_a_period_are_overruns_and_deadlines_are_not_made_up()
         watch.add("turn", 1000)
 
     found = paced(turn, watch, 5, 1.0 / period)
-    assert (found.overruns, found.longest_run, found.stages["turn"].n) == (5, 5, 5)
     # Two deadlines pass during every turn, and the next turn waits for a third: on the grid, or later.
+    assert found.stages["turn"].n == 5
+    assert found.overruns == found.longest_run >= 10
     assert min(np.diff(begun)) >= 2.5 * period
 
 

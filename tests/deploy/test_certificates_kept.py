@@ -156,6 +156,9 @@ def test_a_reserve_is_kept_and_bounded(proved, ur5e):
     assert (np.abs(nearest[:, arm]) <= ACCELERATION * PERIOD**2 * (1 + 1e-9)).all()
     with pytest.raises(OneStrideError, match="reserve: expected at most decay times level"):
         BarrierRows(BarrierRow(certificate=proved, reserve=1.1 * most), ur5e, PERIOD)
+    slow = BarrierRow(certificate=proved, rate=0.5 * proved.decay, reserve=0.9 * most)
+    with pytest.raises(OneStrideError, match="and rate times level"):  # at the goal, h cannot grow
+        BarrierRows(slow, ur5e, PERIOD)
 
 
 def test_half_spaces_of_a_known_model_are_sufficient():
@@ -238,6 +241,9 @@ def test_a_robot_that_declares_them_is_commanded_by_them(proved, ur5e, contract)
     ("change", "message"),
     [
         ({"proof": None}, "expected a proved one, got one without proof"),
+        ({"claim": "barrier"}, "expected the claim lyapunov without disturbance .* got barrier"),
+        ({"disturbance": [0.0, 1e-3]}, r"got lyapunov with disturbance \(0.0, 0.001\)"),
+        ({"limit": []}, r"2 of the domain and 1 limit, got \(2, 2, 0\)"),
         ({"system": "pendulum"}, "expected a quadratic one of commanded_joint, got a quadratic of pendulum"),
         ({"function": {"form": "stopping_distance", "position": 1, "braking": 1}}, "got a stopping_distance of"),
         ({"function": {"form": "quadratic", "matrix": [[1.0, 2.0], [2.0, 1.0]]}}, "symmetric and positive definite"),
@@ -260,6 +266,9 @@ def test_terms_that_claim_nothing_are_refused(change, message):
         ({}, (6.2, 0, 0, 0, 0, 0, 0), PERIOD, "shoulder_pan_joint would leave its limits"),
         ({"level": 3.0}, None, PERIOD, r"would reach 5\.\d+ rad/s within the level"),
         ({"limit": [41.0]}, None, PERIOD, r"expected at most 40.0 rad/s\^2, got 41.0"),
+        ({"domain": [1e-6, 1e-6]}, None, PERIOD, r"expected V < 0.1 inside the domain \(1e-06, 1e-06\)"),
+        ({"decay": 1.0}, None, PERIOD, r"decay: got 1, but within 8 rad/s\^2 at most 0.01488 can be proved"),
+        ({"limit": [0.5]}, None, PERIOD, r"decay: got 0.005, but within 0.5 rad/s\^2 V may grow"),
     ],
 )
 def test_a_certificate_that_does_not_fit_the_robot_is_refused(ur5e, change, goal, period, message):
@@ -302,6 +311,30 @@ def test_files_that_are_none_are_refused(tmp_path):
     (tmp_path / "odd.json").write_text("{}")
     with pytest.raises(OneStrideError, match=r"odd.json: claim: Field required"):
         load_certificate(tmp_path / "odd.json")
+
+
+@pytest.mark.parametrize(
+    ("claim", "level", "allowance", "kept"),
+    [
+        ("lyapunov", 0.1, 0.0, True),
+        ("lyapunov", 0.1, 0.00049, True),
+        ("lyapunov", 0.1, 0.00051, False),
+        ("lyapunov", 0.1, 1e6, False),
+        ("lyapunov", 0.0, 0.0, False),
+        ("barrier", 0.0, 0.0, True),
+        ("barrier", 0.0, 1e-9, False),
+        ("barrier", -0.1, 0.0, False),
+    ],
+)
+def test_a_file_whose_region_may_be_left_is_refused(tmp_path, claim, level, allowance, kept):
+    """`(1 - decay) V + allowance` of the largest V below the level: with decay 0.005 and level 0.1, ε = 0.0005."""
+    path, changes = tmp_path / "c.json", {"claim": claim, "level": level, "allowance": allowance}
+    path.write_text(WRITTEN.model_copy(update=changes).model_dump_json())
+    if kept:
+        assert load_certificate(path).terms.allowance == allowance
+        return
+    with pytest.raises(OneStrideError, match=r"c.json: .*allowance: expected it (below|at most) decay \* level"):
+        load_certificate(path)
 
 
 def watched(contract):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,14 @@ from onestride.deploy.certify.claims import FILTERS as STATED_FILTERS
 from onestride.deploy.certify.claims import ROWS as STATED_ROWS
 from onestride.deploy.certify.claims import claims_of, not_claimed
 from onestride.deploy.certify.limits import JointBounds, uses
-from onestride.deploy.certify.report import SafetyReport
+from onestride.deploy.certify.report import Played, SafetyReport
+from onestride.deploy.certify.trace import Judge, Trace
 from onestride.deploy.cli import main
 from onestride.deploy.safety import build
 from onestride.deploy.safety.joints import JointLimits
-from onestride.deploy.safety.tank import EnergyTank, make_tank
-from onestride.deploy.safety.types import Box, Motion
+from onestride.deploy.safety.stop import DecelerateAndHold
+from onestride.deploy.safety.tank import make_tank
+from onestride.deploy.safety.types import Box, Certified, Motion
 from onestride.hardware.description import RobotDescription, load_robot
 from onestride.hardware.models import robot_scene
 from onestride.hardware.safety.chain import ProjectionFilter
@@ -226,6 +229,26 @@ def test_a_filter_that_lets_anything_pass(contract, robot, monkeypatch):
 # The judge, and attacks on rows alone
 
 
+def test_a_stop_is_judged_by_its_deceleration_even_after_yields(contract):
+    """The FR3 goes to its limit at 2 rad/s, as far as braking at once allows: ramping up leaves too little room."""
+    fr3, period = load_robot("fr3"), 0.001
+    judge = Judge(JointBounds.of(fr3, contract), {}, {}, deceleration=fr3.safe_stop.deceleration)
+    home, upper = np.array([joint.default for joint in fr3.joints]), fr3.position_limits[1]
+    towards, still = np.where(np.arange(len(home)) == 0, 2.0, 0.0), np.zeros_like(home)
+    stop, trace = DecelerateAndHold(fr3, period), Trace(period, [np.where(towards > 0, upper - 0.3, home)])
+    while upper[0] - trace.commands[-1][0] > 2.0**2 / (2 * 10) + 2 * period:
+        trace.note(trace.commands[-1] + towards * period, Certified(home, active=("projection.joints.jerk.yielded",)))
+    stop.begin(trace.commands[-1], towards, still)
+    sound, dead = (replace(trace, commands=[*trace.commands], answers=[*trace.answers]) for _ in range(2))
+    while not stop.at_rest:
+        sound.note(stop.next(), None)
+    dead.note(dead.commands[-1], None)
+    assert not any(judge.violations(sound).values())
+    assert uses(sound.sent, period, judge.bounds).used["jerk"][trace.stopping.size :].max() > 1.0
+    broken = judge.violations(dead)
+    assert (broken["safe_stop"], broken["joints.acceleration"], broken["joints.jerk"]) == (1, 1, 0)
+
+
 def test_uses_of_commands_by_hand(robot, contract):
     """One joint, 0.1 s: a step of 0.2 rad from rest is 2 rad/s, 20 rad/s^2 and 200 rad/s^3, a stop after it -400."""
     home = np.array([joint.default for joint in robot.joints])
@@ -252,30 +275,16 @@ def test_corners_of_the_joints_rows(robot, contract):
     assert attack_joints(robot, tight, PERIOD, 64, 100, np.random.default_rng(0)).violations > 0
 
 
-class Forgetful(EnergyTank):
-    """Draws nothing for what was delivered."""
-
-    def observe(self, motion: Motion) -> None:
-        energy = self.energy
-        super().observe(motion)
-        self.energy = energy
-
-
-def test_a_tank_is_emptied_but_not_overdrawn(robot):
-    row = TankRow.model_validate(TANK)
-    sound = make_tank(row, robot)
-    (spent,) = attack_tank(sound, robot, PERIOD, 16, 400, np.random.default_rng(0))
-    assert 0.9 * spent.bound < spent.most <= spent.bound
-    broken = Forgetful(sound.port, sound.budget)
-    (spent,) = attack_tank(broken, robot, PERIOD, 16, 400, np.random.default_rng(0))
-    assert spent.most > 1.5 * spent.bound
-
-
-def test_a_tank_of_efforts_is_emptied_but_not_overdrawn(robot):
-    port = TANK["ports"][0] | {"braking": [1.0] * 6, "braking_damping": [2.0] * 6}
-    tank = make_tank(TankRow.model_validate({"row": "tank", "drive": "effort", "ports": [port]}), robot)
-    (spent,) = attack_tank(tank, robot, PERIOD, 16, 2000, np.random.default_rng(0))
-    assert 0.5 * spent.bound < spent.most <= spent.bound
+def test_a_tank_overdrawn_on_the_plant_is_counted_as_a_violation(contract):
+    robot = RobotDescription.model_validate(robot_with(TANK))
+    certification = Certification(Request(Path("none.onnx"), "none", changed_for(contract, robot), robot))
+    tank = make_tank(TankRow.model_validate(TANK), robot)
+    energy = attack_tank(tank, robot, PERIOD, 2, 2, np.random.default_rng(0))
+    commands = certification.judge.attacked("policy", [])
+    for most, violations in ((19.0, 0), (25.0, 1)):
+        played = Played.model_construct(name="policy", commands=commands, energy={"arm": most})
+        claims = {one.name: one for one in certification._claims((), None, energy, (played,))}
+        assert claims["projection.tank"].violations == claims["projection"].violations == violations
 
 
 # What it refuses

@@ -86,12 +86,44 @@ def test_an_unknown_command_lists_those_that_exist(capsys):
     assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize("arguments", [["check", "--no-such-option"], ["check", "--data"], ["check", "a", "b"]])
-def test_wrong_options_are_a_usage_error(arguments, capsys):
-    with pytest.raises(SystemExit) as end:
-        main(arguments)
-    assert end.value.code == 2
-    assert capsys.readouterr().out == ""
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (
+            ["check", "--no-such-thing"],
+            "unknown option: got --no-such-thing; `onestride check --help` lists all options",
+        ),
+        (
+            ["check", "--dat=x"],
+            "unknown option: got --dat, nearest: --data; `onestride check --help` lists all options",
+        ),
+        (["check", "--data"], "Missing value for argument '--data'. Expected 1 values; `onestride check --help` "),
+        (["check", "a", "b"], "Unrecognized options: b; `onestride check --help` lists all options"),
+        (["run"], "Missing from onestride run: PATH Exported policy file"),
+        (["run", "p.onnx", "--episodes", "x"], "Error parsing --episodes: invalid literal for int()"),
+    ],
+)
+def test_wrong_options_are_a_usage_error_in_one_line(arguments, line, capsys):
+    assert main(arguments) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith(f"onestride: {line}")
+    assert said.err.count("\n") == 1
+
+
+def test_a_misspelt_setting_of_an_agent_is_answered_with_the_nearest(capsys):
+    pytest.importorskip("torch", reason="needs the extra `train`")
+    for typed, nearest in (("--dat", "--data"), ("--candidate", "--candidates")):
+        assert main(["train", "mvp", typed, "x"]) == 2
+        told = f"unknown option: got {typed}, nearest: {nearest}; `onestride train mvp --help` lists all options"
+        assert capsys.readouterr().err == f"onestride: {told}\n"
+
+
+def test_help_tells_what_each_agent_is(helps):
+    pytest.importorskip("torch", reason="needs the extra `train`")
+    told = " ".join(helps["train"]["help"].replace("│", " ").split())
+    assert "• sac Soft actor-critic: maximises return and entropy." in told
+    assert "• bc_flow Imitation with a plain flow" in told
 
 
 @pytest.fixture

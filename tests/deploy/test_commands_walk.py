@@ -58,13 +58,22 @@ def test_faults_film_and_recording_are_there_without_ros(go1, tmp_path, capsys):
     assert (tmp_path / "walk.gif").is_file() or "no film: " in said.err
 
 
+def test_who_asks_for_velocities_is_one(go1, capsys):
+    through_ros = [word for word in go1 if word != "--no-ros"]
+    assert main([*through_ros, "--command=0,0,0", "--cmd-vel-topic", "/cmd_vel"]) == 1
+    assert "--cmd-vel-topic, got both" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
         ([], "expected --command vx,vy,wz or --cmd-vel-topic, got neither"),
-        (["--command=0,0,0", "--cmd-vel-topic", "/cmd_vel"], "--cmd-vel-topic, got both"),
-        (["--cmd-vel-topic", "/cmd_vel"], "there is no topic without ROS"),
+        (["--cmd-vel-topic", "/cmd_vel"], "--cmd-vel-topic: expected a simulated robot on legs through ROS; got"),
         (["--command=1,2"], "expected vx,vy,wz such as 0.5,0,0, got '1,2'"),
+        (
+            ["--command=0,0,0", "--speed", "5", "--driver", "nope"],
+            "--driver: expected --real; --speed: expected --real; got",
+        ),
         (["--command=0,0,0", "--seconds", "0"], "expected seconds > 0, got 0.0"),
         (["--command=0,0,0", "--drop", "1.5"], "cannot simulate that: dropped"),
     ],

@@ -139,6 +139,38 @@ def test_rearming_does_not_let_go_of_a_running_robot(drive, start):
         driven.activate(start)
 
 
+def test_rearming_does_not_let_go_of_a_robot_that_is_being_stopped(drive, start):
+    driven = drive()
+    driven.activate(start)
+    driven.run(WHILE_MOVING)
+    driven.controller.fault("for a test")
+    driven.run(1)
+    with pytest.raises(OneStrideError, match="cannot rearm: the robot is still being brought to rest"):
+        driven.controller.rearm()
+    while not driven.controller.at_rest:
+        assert driven.run(1)[0].command is not None
+    driven.controller.rearm()
+    assert driven.controller.mode is Mode.IDLE
+
+
+def test_the_stop_begins_from_what_was_sent_and_not_from_what_was_only_decided(drive, start, monkeypatch):
+    driven = drive()
+    driven.activate(start)
+    driven.run(WHILE_MOVING)
+
+    class Broken:
+        def follow(self, measurement):
+            """All is well so far."""
+
+        def velocity(self, measurement):  # noqa: ARG002
+            raise ZeroDivisionError
+
+    monkeypatch.setattr(driven.controller, "estimator", Broken())
+    assert driven.run(1)[0].reason.startswith("ZeroDivisionError")
+    before, step = np.abs(np.diff(driven.commands, axis=0)[-2:]).max(axis=1)
+    assert before > 0.0 and step < before
+
+
 def test_an_idle_controller_sends_nothing(drive):
     driven = drive()
     assert [tick.command for tick in driven.run(3)] == [None] * 3

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Callable
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +43,8 @@ def heard(robot, *streams: HeardStream, **changes) -> Heard:
     return replace(one, **changes)
 
 
-def answers_of(contract, robot, *streams: HeardStream) -> dict[str, Answer]:
-    return {answer.question: answer for answer in judge_streams(contract, robot, heard(robot, *streams))}
+def answers_of(contract, robot, *streams: HeardStream, **real: bool) -> dict[str, Answer]:
+    return {answer.question: answer for answer in judge_streams(contract, robot, heard(robot, *streams), **real)}
 
 
 # Streams
@@ -75,6 +78,23 @@ def test_a_gap_longer_than_the_robot_forgives_fails(contract, robot):
     assert "longest gap 152.0 ms; expected at most 100 ms" in found.detail
 
 
+def test_a_stream_that_died_while_it_was_heard_fails(contract, robot):
+    dead = regular(seconds=1.7)
+    found = answers_of(contract, robot, dead)["stream joints"]
+    assert found.level is Level.FAIL
+    assert "longest gap 302.0 ms; expected at most 100 ms" in found.detail
+
+
+def test_a_streams_bound_is_that_of_the_guard_that_watches_it(contract, robot):
+    term = contract.observations[0]
+    sooner = contract.model_copy(
+        update={"observations": (term.model_copy(update={"max_age": 0.001}), *contract.observations[1:])}
+    )
+    (stream,) = {stream.name for stream in term.source.streams} & {"joints"}
+    found = answers_of(sooner, robot, regular(stream))[f"stream {stream}"]
+    assert (found.level, found.detail.split("; ")[1]) == (Level.FAIL, "expected at most 1 ms, or the robot faults")
+
+
 @pytest.mark.parametrize(("rate", "level"), [(200.0, Level.PASS), (185.0, Level.PASS), (120.0, Level.WARN)])
 def test_joints_slower_than_the_control_rate_are_warned_of(contract, robot, rate, level):
     assert contract.execution.control_rate == 200.0
@@ -95,6 +115,17 @@ def test_stamps_of_another_clock_are_warned_of(contract, robot, offset):
     found = answers_of(contract, robot, other)["stream joints stamps"]
     assert found.level is Level.WARN
     assert "do the clocks agree?" in found.detail
+
+
+@pytest.mark.parametrize(("late", "level"), [(0.05, Level.PASS), (0.3, Level.FAIL), (3.0, Level.WARN)])
+def test_a_delay_fails_where_the_robot_shall_move(contract, robot, late, level):
+    """Beyond two seconds it is another clock, which nobody can tell a delay from."""
+    delayed = replace(regular(), ages=regular().ages + late)
+    found = answers_of(contract, robot, delayed, real=True)["stream joints stamps"]
+    assert found.level is level
+    looked = answers_of(contract, robot, delayed)["stream joints stamps"]
+    assert looked.level is (Level.PASS if level is Level.PASS else Level.WARN)
+    assert looked.detail == found.detail
 
 
 @pytest.mark.parametrize(
@@ -240,5 +271,31 @@ def test_an_unknown_job_lists_those_that_exist(capsys):
 def test_a_policy_file_that_is_none_is_refused(tmp_path: Path, capsys):
     path = tmp_path / "policy.onnx"
     path.write_bytes(b"no policy")
-    assert main(["doctor", "--contract", str(path)]) == 1
+    assert main(["doctor", str(path)]) == 1
     assert str(path) in capsys.readouterr().err
+    assert main(["doctor", "--contract", str(path)]) == 1
+    assert "expected the policy, too: onestride doctor policy.onnx" in capsys.readouterr().err
+
+
+def test_a_distributions_own_ros_is_found_by_import(tmp_path: Path, monkeypatch, capsys):
+    for name in commands_doctor.ROS:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        (tmp_path / f"{name}.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(commands_doctor, "version", raising_of(commands_doctor.version, commands_doctor.ROS))
+    assert main(["doctor", "--job", "ros", "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)["jobs"]["the ROS 2 node"].values()) == {"found"}
+    (tmp_path / "rclpy.py").write_text("raise ImportError('of another Python')")
+    monkeypatch.delitem(sys.modules, "rclpy")
+    assert main(["doctor", "--job", "ros", "--json"]) == 1
+
+
+def raising_of(version: Callable[[str], str], names: tuple[str, ...]) -> Callable[[str], str]:
+    """`version` where no distribution holds these ROS packages, as where ROS 2 comes with the system."""
+
+    def look(distribution: str) -> str:
+        if distribution.removeprefix("ros-jazzy-").replace("-", "_") in names:
+            raise PackageNotFoundError(distribution)
+        return version(distribution)
+
+    return look

@@ -20,6 +20,7 @@ from controller_drive import FORWARD, Always, Drive, with_nan
 from guarded_chain import guarded_chain
 from safe_stop import After, assert_safe_stop
 
+from onestride.deploy.arrivals import Arrivals
 from onestride.deploy.runtime import Prediction
 from onestride.deploy.safety.chain import Chain
 from onestride.deploy.safety.projection import Projection
@@ -183,12 +184,18 @@ def test_stalled_stream(guarded, start):
 
 
 def test_delayed_stream(guarded, start):
-    """Samples come as ever, and all of them a little older than may be."""
+    """Samples go on coming without a gap, and are under way for longer and longer; no clock says for how long."""
+    arrivals, sent, newest = Arrivals(), dict[int, Measurement](), [-1, 0.0]
 
     def late(index: int, measurement: Measurement) -> Measurement:
-        return received(measurement, index * PERIOD - STALE - 1e-6) if index >= AT else measurement
+        sent[index] = measurement
+        made = index - max(0, index - AT) // 2
+        if made > newest[0]:
+            newest[:] = made, arrivals.received(index * PERIOD, 1.7e9 + made * PERIOD)
+        return received(sent[made], newest[1])
 
-    assert_safe_stop(runs(guarded(spoil=late), start), start, "stream joints is stale", AT, AT)
+    seen = ticks(2 * STALE) + 1  # a period later every two periods
+    assert_safe_stop(runs(guarded(spoil=late), start, seen), start, "stream joints is stale", AT + seen - 2, AT + seen)
 
 
 def test_slowed_stream(guarded, start):

@@ -139,12 +139,14 @@ def test_a_joint_near_its_upper_limit_moves_down_and_comes_home(robot):
     term = calibration_contract(robot, "elbow_joint", upper, AMPLITUDE).actions[0]
     assert term.offset == (upper - AMPLITUDE,)
     excitation = Excitation(1.0, home=1.0)
-    for step, side in ((0, 0.0), (1000, 1.0)):
+    for step, side in ((0, 0.0), (34, 1.0), (1000, 1.0)):  # 20 steps and a stay of 14 at most
+        assert not excitation.done
         excitation.request(np.zeros(1), step)
         answer = excitation.poll()
         assert answer is not None
         assert answer.chunk is not None
         assert answer.chunk[0, 0] == side
+    assert excitation.done, "home was asked for long enough"
 
 
 @pytest.mark.parametrize(

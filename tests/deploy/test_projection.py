@@ -79,6 +79,18 @@ def test_a_command_that_keeps_everything_is_passed_on_as_it_is(nominal, normal, 
     assert answer.active == ()
 
 
+def test_what_was_checked_cannot_be_changed_behind_its_back():
+    """The second look of the chain is told the first answer again."""
+    projection = Projection([Stated((box("limit", [-1, -1], [1, 1]),))], JOINTS)
+    now, nominal = state(), np.array([2.0, 0.0])
+    answer = projection.certify(now, nominal)
+    np.testing.assert_array_equal(answer.action, [1.0, 0.0])
+    with pytest.raises(ValueError, match="read-only"):
+        answer.action[0] = 2.0
+    nominal[1] = 0.5  # whoever asked goes on as they like
+    assert projection.certify(now, answer.action).action is answer.action
+
+
 def test_the_very_object_is_passed_on_so_that_the_chain_need_not_check_again():
     nominal = np.array([0.5, 0.5])
     assert Projection([Stated((box("room", [-1, -1], [1, 1]),))], JOINTS).certify(state(), nominal).action is nominal

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from onestride.datasets.journal_reader import Journal
 from onestride.deploy.contract import Contract, DatasetTerms, ExecutionTerms, PolicyTerms, RobotTerms
 from onestride.deploy.controller import Mode, Tick
+from onestride.deploy.episode_recorder import EpisodeRecorder
 from onestride.deploy.recorded import LABEL_SOURCES, PolicySteps, recorded_schema, tick_values
 from onestride.deploy.safety.types import Certified
 from onestride.deploy.terms import ActionTerm, JointSource, ObjectSource, ObservationTerm, ScalarSource
@@ -188,10 +191,28 @@ def test_steps_join_an_observation_with_the_action_that_came_of_it() -> None:
     assert [index for index, one in enumerate(done) if one is not None] == [4, 7, 8]
     assert (steps.lost, steps.activations) == (0, {1: 7})
     assert steps.finish() is None
+    assert steps.after is None
     (values,) = [one.values(terminal=True) for one in done[-1:] if one is not None]
     assert values["terminal"] is True
     assert LABEL_SOURCES[values["label_source"]] == "nominal"
     assert values["observation"].dtype == np.float32
+
+
+def test_what_was_observed_after_the_last_step_ends_the_episode(tmp_path: Path) -> None:
+    """The policy was asked once more, and the episode ended before it answered."""
+    recorder = EpisodeRecorder(LAYOUT, tmp_path, least_free=0)
+    rows = [told(0, observed=0.1, acted=1.0), told(1, observed=0.2, acted=2.0), told(2, observed=0.3)]
+    for asked in (rows, rows[:2]):
+        recorder.start({})
+        for row in asked:
+            recorder.tick(row)
+        recorder.stop()
+    recorder.close()
+    with Journal(Path(recorder.journal)) as read:
+        first, second = (read.read(one) for one in read.episodes)
+    assert (first.length, second.length) == (2, 2)
+    np.testing.assert_array_equal(first.final["observation"], np.full(5, 0.3, np.float32))
+    assert second.final == {}
 
 
 def test_an_action_whose_observation_was_before_the_episode_is_no_step() -> None:

@@ -15,7 +15,7 @@ from onestride.deploy.safety.braking import Worst
 from onestride.deploy.safety.joints import HELD, Reserve, jerk_box, joint_limits
 from onestride.deploy.safety.problem import LEVELS, Bounds, gather
 from onestride.deploy.safety.reach import Limits
-from onestride.deploy.safety.types import Box, Motion, Yield
+from onestride.deploy.safety.types import Box, Motion, Rows, Yield
 from onestride.hardware.description import RobotDescription, load_robot
 from onestride.hardware.state import Array
 
@@ -118,3 +118,16 @@ def _common(boxes: list[Box], level: Yield) -> Bounds:
     of_level = [box for box in boxes if box.yields == level]
     low = np.max([box.low[0] for box in of_level], axis=0, initial=-np.inf)
     return Bounds(np.asarray(low), np.asarray(np.min([box.high[0] for box in of_level], axis=0, initial=np.inf)))
+
+
+@pytest.mark.parametrize("level", list(Yield))
+def test_a_bound_that_is_not_a_number_is_named(level: Yield):
+    """At every level, among bounds of joints and among rows."""
+    still, far = np.zeros((1, 2)), np.full((1, 2), 5.0)
+    motion = Motion(0.01, still, still, still, still, still)
+    sound = ("joints", Box("position", -far, far))
+    box = ("tank", Box("tank.braking", -far, np.array([[5.0, np.nan]]), level))
+    assert gather(motion, [sound, box], ("a", "b")).clash == "b: a bound is not a number: tank.braking"
+    rows = ("workspace", Rows(("floor",), np.ones((1, 1, 2)), np.array([[np.nan]]), level))
+    assert gather(motion, [sound, rows], ("a", "b")).clash == "a bound is not a number: workspace.floor"
+    assert not gather(motion, [sound], ("a", "b")).clash

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from controller_drive import Always
 
 from onestride.deploy.controller import Controller, Mode
 from onestride.deploy.runtime import Prediction
@@ -67,3 +68,20 @@ def test_a_fault_ends_the_episode_and_stays(contract, robot, forward, short, sta
     np.testing.assert_array_equal(
         short.data.ctrl[short._ctrl], seen[-1].command * [joint.command_scale for joint in robot.joints]
     )
+
+
+def test_the_stop_runs_to_its_end_so_that_the_controller_can_be_rearmed(contract, robot, forward, short, start):
+    controller, seen = Controller(contract, robot, forward, Always()), []
+
+    def watch(tick, _):
+        seen.append(tick.mode)
+        if len(seen) == 83:  # amidst a motion
+            controller.fault("for a test")
+
+    progress = simulate_episode(controller, short, start, 0, watch)
+    assert seen == [Mode.ACTIVE] * 83
+    assert progress.time == pytest.approx(83 * 0.005, abs=0.002)
+    assert controller.at_rest
+    assert short.progress.time > progress.time + 0.01
+    controller.rearm()
+    assert controller.mode is Mode.IDLE

@@ -7,14 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from joint_attacks import Motions, attack, without
+from joint_attacks import Motions, attack, bounds, without
+from limited_arm import limited_ur5e
 
 from onestride.deploy.safety.joints import JointLimits
 from onestride.deploy.safety.stop import DecelerateAndHold
+from onestride.deploy.safety.types import Yield
 from onestride.hardware.description import RobotDescription, load_robot
 from onestride.hardware.state import Array
 
-UR5E, PANDA = load_robot("ur5e_2f85"), load_robot("panda")
+UR5E, PANDA, FR3 = load_robot("ur5e_2f85"), load_robot("panda"), load_robot("fr3")
 ROBOTS = pytest.mark.parametrize(
     "robot", [UR5E, PANDA, without(UR5E, "acceleration", "jerk")], ids=["ur5e", "panda", "ur5e, speed only"]
 )
@@ -52,6 +54,33 @@ def test_from_any_certified_motion_it_ends_at_rest_as_declared(robot: RobotDescr
     moving = np.flatnonzero(np.any(np.abs(velocity[1:]) > 1e-12, axis=(1, 2)))
     assert (moving.max(initial=-1) + 1) * period <= robot.safe_stop.completes_within
     np.testing.assert_array_equal(commands[-10:], np.broadcast_to(commands[-1], (10, *commands[-1].shape)))
+
+
+@pytest.mark.parametrize("robot", [limited_ur5e(), PANDA, FR3], ids=["ur5e", "panda", "fr3"])
+@periods
+def test_after_jerk_and_acceleration_have_yielded_it_brakes_no_harder_than_declared(robot: RobotDescription, period):
+    """From any command that the joints' hard boxes allow, half of them on their edge, reached in any way."""
+    rng = np.random.default_rng(1)
+    motions = Motions.at_rest(robot, period, 400, rng)
+    low, high = bounds(JointLimits(robot).rows(motions.motion), Yield.NEVER)
+    share = rng.random(low.shape)
+    sent = low + np.where(rng.random(low.shape) < 0.5, share.round(), share) * (high - low)
+    moves, limit = np.isfinite(robot.velocity_limits), robot.safe_stop.deceleration
+    fastest, most = robot.velocity_limits[moves], robot.acceleration_limits
+    velocity = (sent - motions.sent) / period
+    acceleration = np.where(moves, np.nan_to_num(most), 0.0) * rng.choice([-5, -1, -0.3, 0, 0.3, 1, 5], low.shape)
+    commands = stop_from(robot, sent, velocity, acceleration, period)
+    lower, upper = robot.position_limits
+    assert np.all((commands >= lower) & (commands <= upper))
+    path = np.concatenate([motions.sent[None], sent[None], commands])[..., moves]
+    speed = np.diff(path, axis=0) / period
+    assert np.all(np.abs(speed) <= fastest * (1 + 1e-9))
+    ticks = np.arange(1, len(speed))[:, None, None]
+    begun = np.clip(acceleration, -most, most)[:, moves]  # what is left of it is let go with the jerk limit
+    left = np.abs(begun) - robot.jerk_limits[moves] * period * ticks
+    assert np.all(np.abs(np.diff(speed, axis=0)) / period <= np.maximum(limit, left) + 1e-6)
+    moving = np.flatnonzero(np.any(np.abs(speed[1:]) > 1e-12, axis=(1, 2)))
+    assert (moving.max(initial=-1) + 1) * period <= robot.safe_stop.completes_within
 
 
 @ROBOTS

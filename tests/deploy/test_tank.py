@@ -205,8 +205,8 @@ def test_speed_above_the_limit_voids_the_claim_until_reset(velocity):
     assert filled.void.tolist() == [False, True]
     void = filled.rows(motion(np.zeros((2, 3))))[-1]
     assert isinstance(void, Rows)
-    assert void.names == ("tank.arm.too_fast", "tank.arm.effort_not_as_metered")
-    np.testing.assert_array_equal(void.bound, [[np.inf, np.inf], [-1.0, np.inf]])
+    assert void.names == ("tank.arm.too_fast", "tank.arm.effort_not_as_metered", "tank.arm.unseen")
+    np.testing.assert_array_equal(void.bound, [[np.inf, np.inf, np.inf], [-1.0, np.inf, np.inf]])
     assert not void.matrix.any()
     filled.reset(motion(np.zeros((2, 3))))
     assert not filled.void.any()

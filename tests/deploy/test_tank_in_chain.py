@@ -24,6 +24,12 @@ STIFFNESS, DAMPING, INERTIA = 300.0, 60.0, 1.0
 ARM = 6
 
 
+BRAKED = {"name": "arm", "joints": ["elbow_joint"], "initial": 3.0, "minimum": 0.5, "capacity": 3.0} | {
+    "braking": [1.0],
+    "braking_damping": [1.0],
+}
+
+
 def described(initial: float, **tank: object) -> str:
     """The UR5e as a compliant arm with a tank of all its joints."""
     folder = resources.files("onestride.hardware") / "robots"
@@ -154,6 +160,7 @@ def test_what_throws_the_arm_faster_than_it_may_give_way_ends_in_the_safe_stop()
 def test_what_contradicts_itself_is_refused_at_load():
     for changes, message in (
         ({"drive": "effort"}, "expected braking with drive effort"),
+        ({"drive": "effort", "ports": [BRAKED]}, "drive impedance with command_mode position, got effort"),
         ({"ports": []}, "ports"),
         ({"meter": "guessed"}, "meter"),
     ):

@@ -58,7 +58,7 @@ def played(targets: Array, make, late=lambda _: 0) -> tuple[Array, Array]:
     """Positions and velocities (T, 6) of a controller that is sent a trajectory for each target (N, 6)."""
     controller, waiting, positions, velocities = JointTrajectoryController(START), [], [], []
     for index, target in enumerate(targets):
-        waiting.append((index * round(PERIOD / UPDATE) + late(index), make(target)))
+        waiting.append((index * round(PERIOD / UPDATE) + late(index), make(target, index * PERIOD)))
     for tick in range(len(targets) * round(PERIOD / UPDATE)):
         while waiting and waiting[0][0] <= tick:
             controller.receive(waiting.pop(0)[1])
@@ -82,7 +82,8 @@ def test_a_moving_target_is_followed_without_dips():
 def test_points_without_speed_or_overlap_would_make_it_stop_all_the_time():
     """What is avoided, measured by the same controller: one point per period, to be reached at rest."""
 
-    def at_rest(target: Array) -> Trajectory:
+    def at_rest(target: Array, now: float) -> Trajectory:
+        del now
         return Trajectory(ARM, (Point(target, np.zeros(6), PERIOD),))
 
     _, velocities = played(constant_speed(0.5), at_rest)
@@ -110,7 +111,7 @@ def test_the_arm_comes_to_rest_when_nothing_more_comes():
     targets = constant_speed(1.0, 30)
     controller = JointTrajectoryController(START)
     for target in targets:
-        controller.receive(stream.next(target))
+        controller.receive(stream.next(target, controller.time))
         for _ in range(round(PERIOD / UPDATE)):
             controller.step()
     speeds = []
@@ -126,30 +127,63 @@ def test_the_arm_comes_to_rest_when_nothing_more_comes():
 
 
 def test_it_never_asks_for_more_than_the_limits():
-    stream, (lower, upper) = TrajectoryStream(UR5E, ARM, PERIOD), UR5E.position_limits
-    near = upper[:6] - 0.01
-    for target in (near - 0.05, near, upper[:6], lower[:6]):
-        for point in stream.next(target).points:
-            assert np.all((lower[:6] <= point.positions) & (point.positions <= upper[:6]))
-            assert np.all(np.abs(point.velocities) <= UR5E.velocity_limits[:6])
-            assert not point.velocities[(point.positions == upper[:6]) | (point.positions == lower[:6])].any()
+    lower, upper = (limit[:6] for limit in UR5E.position_limits)
+    for end, back in ((upper, -0.01), (lower, 0.01)):
+        stream = TrajectoryStream(UR5E, ARM, PERIOD)
+        for index, target in enumerate((end + 6 * back, end + back, end, end)):
+            for point in stream.next(target, index * PERIOD).points:
+                assert np.all((lower <= point.positions) & (point.positions <= upper))
+                assert np.all(np.abs(point.velocities) <= UR5E.velocity_limits[:6])
+                assert not point.velocities[(point.positions == upper) | (point.positions == lower)].any()
 
 
-def test_the_first_target_is_taken_to_stand_still():
-    stream = TrajectoryStream(UR5E, ARM, PERIOD)
-    stream.next(START + 0.1)
-    stream.reset()
-    (point,) = stream.next(START).points
-    assert not point.velocities.any()
-    assert point.time_from_start == pytest.approx(AHEAD * PERIOD)
+def test_after_a_gap_the_first_target_is_taken_to_stand_still():
+    """The arm was moved otherwise in the meantime: that is no motion of one period."""
+    stream, there = TrajectoryStream(UR5E, ARM, PERIOD), START + 0.2
+    for index, target in enumerate(constant_speed(1.0, 5)):
+        stream.next(target, index * PERIOD)
+    for now in (1.0, 1.0 + PERIOD):
+        (point,) = stream.next(there, now).points
+        np.testing.assert_array_equal(point.positions, there)
+        assert not point.velocities.any()
+        assert point.time_from_start == pytest.approx(AHEAD * PERIOD)
     assert AHEAD > 1.0
+
+
+def test_targets_that_got_lost_make_it_no_faster():
+    stream = TrajectoryStream(UR5E, ARM, PERIOD)
+    stream.next(START, 0.0)
+    point, _ = stream.next(START + 0.03, 2 * PERIOD + 0.003).points
+    np.testing.assert_allclose(point.velocities, 0.03 / (2 * PERIOD))
+
+
+def test_a_target_out_of_reach_is_refused_until_targets_come_back_or_begin_anew():
+    stream, far = TrajectoryStream(UR5E, ARM, PERIOD), 2.1 * UR5E.velocity_limits[0] * PERIOD * np.eye(6)[0]
+    stream.next(START, 0.0)
+    for index in range(1, 10):
+        with pytest.raises(OneStrideError, match=r"got shoulder_pan_joint \+0\.\d+ rad in 0\.02 s"):
+            stream.next(START + far, index * PERIOD)
+    stream.next(START, 10 * PERIOD)
+    (point,) = stream.next(START + far, 14 * PERIOD).points
+    assert not point.velocities.any()
+
+
+@pytest.mark.parametrize(("rate", "words"), [(50, ""), (100, "got 100"), (200, "got 200"), (10, "got 10")])
+def test_another_rate_than_the_declared_one_is_told(rate, words):
+    """One stream that comes twice as often, as of `calibrate-latency`, would be followed at half its speed."""
+    stream = TrajectoryStream(UR5E, ARM, PERIOD)
+    assert not stream.disagreement
+    for index in range(1, 40):
+        stream.next(START, index / rate)
+    stream.next(START, 100.0)  # one pause says nothing of the rate
+    assert stream.disagreement == (words and f"expected 50 targets per second, {words}")
 
 
 def test_two_points_by_hand():
     """0.01 rad in 20 ms is 0.5 rad/s; 30 ms ahead that is 0.015 rad; from there it brakes as the robot declares."""
     stream, braking = TrajectoryStream(UR5E, ARM, 0.02), UR5E.safe_stop.deceleration
-    stream.next(START)
-    moving, rest = stream.next(START + 0.01 * np.eye(6)[0]).points
+    stream.next(START, 0.0)
+    moving, rest = stream.next(START + 0.01 * np.eye(6)[0], 0.02).points
     np.testing.assert_allclose(moving.positions, START + 0.025 * np.eye(6)[0])
     np.testing.assert_allclose(moving.velocities, 0.5 * np.eye(6)[0])
     assert moving.time_from_start == pytest.approx(0.03)
@@ -174,4 +208,4 @@ def test_what_cannot_be_streamed_is_refused(joints, period, message):
 @pytest.mark.parametrize("target", [START[:5], START * np.nan])
 def test_bad_targets_are_refused(target):
     with pytest.raises(OneStrideError, match="expected 6 finite joint targets"):
-        TrajectoryStream(UR5E, ARM, PERIOD).next(target)
+        TrajectoryStream(UR5E, ARM, PERIOD).next(target, 0.0)

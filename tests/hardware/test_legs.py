@@ -19,6 +19,7 @@ def content():
 
 
 USUAL = [terms.model_dump() for terms in USUAL_CHAIN]
+PORT = {"name": "leg", "joints": ["FL_hip_joint"], "initial": 60.0, "minimum": 1.0, "capacity": 60.0}
 HOLD = {"kind": "decelerate_and_hold", "deceleration": 10, "completes_within": 9.0}
 
 
@@ -33,6 +34,10 @@ def lowcmd(content):
         (
             lambda c: c.update(command_mode="position", safety=USUAL),
             "expected decelerate_and_hold from drives that take positions",
+        ),
+        (
+            lambda c: c["safety"][-1]["rows"].append({"row": "tank", "ports": [PORT]}),
+            "safety: expected no row tank with command_mode impedance",
         ),
         (lambda c: c["joints"][3].pop("effort"), "joint FL_hip_joint: expected an effort limit"),
         (lambda c: c["safe_stop"].update(kind="sit"), "expected tags: 'decelerate_and_hold', 'damping'"),

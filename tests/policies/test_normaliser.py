@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -16,6 +16,7 @@ values = arrays(np.float64, DIM, elements=st.floats(-100, 100))
 spreads = arrays(np.float64, DIM, elements=st.one_of(st.just(0.0), st.floats(0.01, 100)))
 
 
+@settings(deadline=None)
 @given(mean=values, std=spreads, x=values)
 def test_inverse_undoes_standardise(mean: np.ndarray, std: np.ndarray, x: np.ndarray) -> None:
     affine = Affine.standardise(torch.from_numpy(mean), torch.from_numpy(std))
@@ -24,6 +25,7 @@ def test_inverse_undoes_standardise(mean: np.ndarray, std: np.ndarray, x: np.nda
     torch.testing.assert_close(back, point, rtol=0, atol=1e-4)
 
 
+@settings(deadline=None)
 @given(low=values, width=spreads, fraction=arrays(np.float64, DIM, elements=st.floats(0, 1)))
 def test_unit_box_maps_the_box_into_the_unit_box(low: np.ndarray, width: np.ndarray, fraction: np.ndarray) -> None:
     affine = Affine.unit_box(torch.from_numpy(low), torch.from_numpy(low + width))
@@ -42,7 +44,19 @@ def test_standardise_by_hand() -> None:
 
 def test_unit_box_by_hand() -> None:
     affine = Affine.unit_box(torch.tensor([-3.0, 2.0]), torch.tensor([1.0, 2.0]))
-    assert affine(torch.tensor([[-3.0, 2.0], [1.0, 3.0], [-1.0, 2.0]])).tolist() == [[-1, 0], [1, 1], [0, 0]]
+    assert affine(torch.tensor([[-3.0, 2.0], [1.0, 2.0], [-1.0, 2.0]])).tolist() == [[-1, 0], [1, 0], [0, 0]]
+
+
+@settings(deadline=None)
+@given(middle=values)
+def test_the_box_of_a_constant_is_a_hundred_thousandth_at_most(middle: np.ndarray) -> None:
+    """What never moved in the data does not move on the robot."""
+    constant = torch.from_numpy(middle)
+    affine = Affine.unit_box(constant, constant)
+    assert torch.equal(affine(constant.float()), torch.zeros(DIM))
+    for corner in (-torch.ones(DIM), torch.ones(DIM)):
+        moved = (affine.inverse(corner).double() - constant).abs()
+        assert (moved <= 1e-5 * constant.abs().clamp(min=1)).all()
 
 
 def test_a_spread_below_rounding_counts_as_constant() -> None:

@@ -11,6 +11,7 @@ from rcl_interfaces.srv import SetParameters
 from onestride.hardware.description import RobotDescription
 from onestride.hardware.errors import OneStrideError
 from onestride_controller.supervisor import PLANT, Supervisor
+from onestride_plant.faults import GROWTH
 
 
 def inject(supervisor: Supervisor, fault: str) -> None:
@@ -34,6 +35,11 @@ def at_once(robot: RobotDescription) -> float:
 def stale(robot: RobotDescription) -> float:
     """Seen when the joint states have become too old."""
     return robot.detection.joints_stale
+
+
+def late(robot: RobotDescription) -> float:
+    """Seen when the joint states come later than may be: the delay grows while they come, so that takes longer."""
+    return robot.detection.joints_stale * (1 + 1 / GROWTH)
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,7 @@ ARM_CASES = {
     "repeated stamps": Case("repeated", STALE, stale),
     "stalled": Case("silent", STALE, stale),
     "slowed": Case("slowed", STALE, stale),
-    "delayed": Case("delayed", STALE, stale),
+    "delayed": Case("delayed", STALE, late),
     "objects stalled": Case("unseen", "stream block_0 is stale", lambda robot: robot.detection.objects_stale),
     "swapped joints": Case("swapped", "jumped by"),
     "jump": Case("jumped wrist_1_joint", "wrist_1_joint jumped by"),
@@ -109,7 +115,7 @@ LEG_CASES = {
     "repeated stamps": Case("repeated", STALE, stale),
     "stalled": Case("silent", STALE, stale),
     "slowed": Case("slowed", STALE, stale),
-    "delayed": Case("delayed", STALE, stale),
+    "delayed": Case("delayed", STALE, late),
     "speed above the limit": Case("racing RL_calf_joint", "RL_calf_joint moves at 50.000 rad/s, expected at most"),
     "inertial sensor stalled": Case("no_imu", "stream imu is stale", stale),
     "inertial sensor frozen": Case("frozen_imu", "the inertial sensor is frozen", lambda _: MOVES + 0.1),

@@ -6,6 +6,7 @@ import gc
 import time
 import weakref
 from collections import Counter
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -28,7 +29,7 @@ from onestride_controller import report as report_module
 from onestride_controller import sweeping
 from onestride_controller.control_thread import JITTER, ControlThread, replaced_after
 from onestride_controller.messages import JointReader
-from onestride_controller.report import Rate, Report, Series
+from onestride_controller.report import Lateness, Rate, Report, Series
 
 ROBOT = load_robot("ur5e_2f85")
 
@@ -222,7 +223,63 @@ def test_late_ticks_are_counted_and_the_grid_stays(thread):
     assert one.running
     late = report.ticks - ticks
     assert late == pytest.approx(1.0 / (4 * controller.period), rel=0.3), "one tick every four periods, no burst"
-    assert report.deadline_misses - before <= late
+    missed = report.deadline_misses - before
+    assert missed > late, "those that passed while a tick ran are counted one by one"
+
+
+def test_a_stall_misses_every_deadline_that_passes():
+    """0.1 s at 500 Hz: the tick's own deadline and the 50 after it, and then a late one and one in time."""
+    lateness, period = Lateness(), 0.002
+    for late in (0.0, 0.1001, 0.0011, 0.0, 0.0029, 0.0):
+        lateness.add(late, period)
+    assert (lateness.count, lateness.longest) == (51 + 1 + 2, 52)
+
+
+class SetBack:
+    """A clock that stands still until somebody waits for it, and is set back once to 1 s while they do, or before."""
+
+    slowest = 10.0
+
+    def __init__(self, waits):
+        self.time, self._waits = 100.0, waits
+
+    def now(self):
+        return self.time
+
+    def sleep_until(self, deadline, since, stopping):
+        del since
+        time.sleep(1e-3)
+        self._waits -= 1
+        if self._waits == 0:
+            self.time = 1.0
+        elif self.time + 1.0 > deadline:
+            self.time = max(self.time, deadline)
+        else:  # as the real one, for ever
+            stopping.wait(10.0)
+
+
+def test_a_clock_that_is_set_back_is_a_fault_and_the_stop_goes_on(thread, monkeypatch):
+    one, controller, streams, commands, _ = thread
+    one.stop(1.0)
+    controller.deactivate()
+    controller.rearm()  # whatever a busy machine has done to it
+    clock, still = SetBack(waits=20), streams.measurement()
+
+    def measurement():
+        return replace(still, velocity=np.zeros(len(ROBOT.joints)), received=dict.fromkeys(still.received, clock.time))
+
+    monkeypatch.setattr(streams, "poll", clock.now)
+    monkeypatch.setattr(streams, "measurement", measurement)
+    controller.activate(clock.time, measurement())
+    two, before = ControlThread(controller, streams, commands, Report(timed=False), clock=clock), len(commands.sent)
+    two.start()
+    deadline = time.monotonic() + 5.0
+    while len(commands.sent) < before + 60 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert controller.mode is Mode.FAULT
+    assert controller.reason.startswith("the clock ran backwards")
+    assert len(commands.sent) >= before + 60, "it goes on being sent"
+    assert two.stop(1.0)
 
 
 def test_stopping_brings_it_to_rest(thread):

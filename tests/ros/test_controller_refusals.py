@@ -383,8 +383,13 @@ def test_a_control_thread_that_dies_is_a_fault_and_silence(watched):
 def test_a_stop_that_is_late_is_left_to_the_watchdog(watched):
     one, judge = watched
     one.node._session._stop_within = 0.0
-    assert one.node.trigger_deactivate() == SUCCESS
+    assert one.node.trigger_deactivate() != SUCCESS
+    assert "did not come to rest" in one.status()["reason"]
+    refused = one.node._on_rearm(None, Trigger.Response())
+    assert (refused.success, refused.message[:32]) == (False, "cannot rearm: the robot did not ")
     is_taken_over(one, judge)
+    assert one.node._on_rearm(None, Trigger.Response()).success
+    assert one.node.trigger_deactivate() == SUCCESS
 
 
 def test_rearmed_while_active_it_is_not_missed(watched, driver):

@@ -30,7 +30,7 @@ def bedside(session, ground, tmp_path, monkeypatch, capsys):
     options = ["--robot", patient, "--scene", ground.scene, "--namespace", session.namespace, "--listen", "1", "--json"]
 
     def look() -> tuple[int, dict[str, dict]]:
-        code = main(["doctor", "--contract", str(ground.policy), *map(str, options)])
+        code = main(["doctor", str(ground.policy), *map(str, options)])
         report = json.loads(capsys.readouterr().out)
         assert report["passed"] is (code == 0)
         return code, {answer["question"]: answer for answer in report["robot"]}

@@ -33,7 +33,7 @@ PERIOD = 1 / 200.0
 #: What a loaded two-core machine may add to any bound [s], and what the node takes to tell of a fault.
 SLACK, TOLD = 0.3, 0.1
 #: What has a quick test over DDS elsewhere as well, or the same way as another row: `make test-all` runs it.
-SLOW = {"infinity", "a stream not a number", "no names", "repeated stamps", "slowed", "delayed", "objects stalled"}
+SLOW = {"infinity", "a stream not a number", "no names", "repeated stamps", "slowed", "objects stalled"}
 SLOW |= {"swapped joints", "jump", "frozen", "flipped velocity"}
 TURNING = (0.3, 0.15, -0.1, 0.6, 0.4)
 

@@ -259,4 +259,5 @@ def test_calibration_goes_through_the_same_gate(run, place, ground, tmp_path):
     assert not latency.simulated
     assert latency.explained > 0.8
     assert np.ptp(person.path[:, 5]) == pytest.approx(0.02, abs=2e-3)
+    assert person.path[-1, 5] == pytest.approx(person.path[0, 5], abs=1e-3), "it ends where it began"
     assert np.ptp(person.path[:, :5], axis=0).max() < 1e-6, "no other joint is moved"

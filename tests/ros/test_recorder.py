@@ -22,6 +22,7 @@ from onestride.deploy.ticks import MODES, TickLayout
 from onestride.hardware import description
 from onestride.hardware.description import load_robot
 from onestride.hardware.errors import OneStrideError
+from onestride_controller.teleoperated import lacking
 from onestride_controller.ticks import Ticks
 
 from .recorder import wait_for
@@ -94,6 +95,8 @@ def test_from_start_to_store(stage, tmp_path):
     unwanted = stage.episode(0.3, "discard")
     late = stage.episode(0.5, "stop", "mark_success")
     plain = stage.episode(0.5, "stop")
+    answered = stage.ask("status")
+    assert (answered["on_disk"], answered["last_incomplete"], lacking(answered)) == (True, [], [])
     with pytest.raises(OneStrideError, match="expected a running episode"):
         stage.ask("stop")
     status = stage.ask("status")

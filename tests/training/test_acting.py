@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from onestride.deploy.runtime import PolicyRuntime
 from onestride.policies.selection import BestOfN
 from onestride.training.acting import policy_of
 from onestride.training.checkpoint import load_run
+from onestride.training.evaluation import noise_seed
 from onestride.training.evaluations import StopRule, read_evaluations
 from onestride.training.trainer import train
 
@@ -96,6 +98,18 @@ def test_candidates_are_refused_where_nothing_ranks_them(
 def test_an_nfe_that_is_not_offered_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", str(run), "--env", NAME, "--nfe", "3"]) == 1
     assert "unknown NFE of the run: got 3, available: 1, 2, 4" in capsys.readouterr().err
+
+
+def test_the_noise_tells_nothing_of_the_start() -> None:
+    """The environment draws the start from the seed itself, and numpy's normal numbers are made of the same bits."""
+    generator = np.random.default_rng
+    starts = [generator(seed).uniform() for seed in range(2000)]
+
+    def correlation(noise_of: Callable[[int], int]) -> float:
+        sizes = [abs(generator(noise_of(seed)).standard_normal(2, np.float32)[1]) for seed in range(2000)]
+        return abs(float(np.corrcoef(starts, sizes)[0, 1]))
+
+    assert correlation(noise_seed) < 0.1 < 0.5 < correlation(int)
 
 
 def test_when_to_stop() -> None:

@@ -33,6 +33,11 @@ def test_a_certificate_is_made_drawn_and_proved_again(capsys: pytest.CaptureFixt
     again = json.loads(out)
     assert code == 1 and not again["proved"] and again["counterexample"] is not None
 
+    content["allowance"] = 10 * content["decay"] * content["level"]  # with it the inequality says nothing
+    file.write_text(json.dumps(content))
+    code, _, err = run(capsys, str(file))
+    assert code == 1 and "allowance: expected it below decay * level" in err and "Traceback" not in err
+
 
 def test_a_claim_that_is_refuted_writes_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     file, picture = tmp_path / "cart.json", tmp_path / "cart.png"

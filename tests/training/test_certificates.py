@@ -64,6 +64,16 @@ def test_what_was_proved_can_be_proved_again_at_its_level(name, form):
         assert not prove_again(faster, Effort()).accepted
 
 
+@pytest.mark.parametrize("name", ["commanded_joint", "double_integrator", "pendulum"])
+def test_a_claim_whose_allowance_lets_its_region_be_left_is_not_proved(name):
+    """With `allowance = 10 decay level` the inequality holds of the pendulum, and says nothing of staying."""
+    terms = issue(Request(system_named(name))).terms
+    assert terms is not None
+    room = terms.decay * terms.level
+    for allowance in (10 * room or 0.01, 1e6):
+        assert not prove_again(terms.model_copy(update={"allowance": allowance}), Effort()).accepted
+
+
 def test_a_climb_finds_no_counterexample_either():
     """From random states of the pendulum's region, along the sign of a finite-difference gradient of the growth."""
     issued = issue(Request(Pendulum()))

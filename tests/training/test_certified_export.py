@@ -249,7 +249,8 @@ def changed(certified: Certified, path: Path, **changes: object) -> Path:
         ({"period": 0.02}, "expected an action each 0.02 s, the policy gives 20 per second"),
         ({"system": "commanded_join"}, "unknown system: got 'commanded_join', available: commanded_joint"),
         ({"domain": (1.0, 1.0, 1.0)}, "domain: expected 2 positive numbers"),
-        ({"level": -3.0}, "expected a level above V at rest, got -3.0"),
+        ({"level": -3.0}, "allowance: expected it at most decay * level = -0.3"),
+        ({"function": QuadraticTerms(matrix=((1.0, 0.0), (0.0, 1.0)))}, "expected a level above V at rest, got 0.0"),
         ({"function": QuadraticTerms(matrix=((1.0,),))}, "expected V of 2 elements"),
     ],
 )

@@ -11,7 +11,10 @@ from onestride.hardware.errors import OneStrideError
 
 pytest.importorskip("ogbench", reason="needs the extra `sim`")
 
+from onestride.datasets.layout import LOCK
+from onestride.datasets.lock import AppendLock
 from onestride.datasets.store import Store
+from onestride.training import collection as collection_module
 from onestride.training.collection import Collection, collect, rollout
 from onestride.training.environments.ogbench import CUBES
 from onestride.training.environments.ogbench_cube import make_cube
@@ -83,6 +86,25 @@ def test_another_collection_in_the_same_store_is_refused(tmp_path):
     collect(Collection(CUBE, noise=0.1), tmp_path / "a.zarr", 1)
     with pytest.raises(OneStrideError, match="holds another collection"):
         collect(Collection(CUBE, noise=0.5), tmp_path / "a.zarr", 1)
+
+
+def test_what_cannot_be_collected_leaves_no_store_and_one_without_episodes_is_replaced(tmp_path):
+    path = tmp_path / "a.zarr"
+    for wrong in (Collection(CUBE, oracle="delphi"), Collection(CUBE, policy=str(tmp_path / "nobody.onnx"))):
+        with pytest.raises(OneStrideError):
+            collect(wrong, path, 1)
+        assert not path.exists()
+
+    def nothing_is_kept(*_):
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(collection_module, "rollout", nothing_is_kept)
+        collect(Collection(CUBE, noise=0.5), path, 1)
+    assert Store.open(path).num_episodes == 0
+    with AppendLock(path / LOCK), pytest.raises(OneStrideError, match="expected to be the only writer"):
+        collect(Collection(CUBE, noise=0.1), path, 1)
+    assert collect(Collection(CUBE, noise=0.1), path, 1).episodes == 1
 
 
 def test_interrupted_collection_keeps_what_was_rolled(tmp_path):

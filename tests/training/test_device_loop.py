@@ -54,7 +54,9 @@ def make_replay(horizon: int) -> Replay:
     seen = random.standard_normal((STEPS, OBSERVATION)).astype(np.float32)
     acted = random.uniform(-1, 1, (STEPS, ACTION)).astype(np.float32)
     outcomes: Any = {"rewards": -ones, "masks": ones, "terminals": 0 * ones, "costs": ones}
-    experience = Experience(seen, np.roll(seen, -1, 0), acted, **outcomes, lengths=np.full(3, STEPS // 3))
+    experience = Experience(
+        seen, np.roll(seen, -1, 0), acted, **outcomes, lengths=np.full(3, STEPS // 3), answered=np.ones(3, bool)
+    )
     return Replay(experience, observation_dim=OBSERVATION, action_dim=ACTION, horizon=horizon)
 
 

@@ -16,6 +16,7 @@ from onestride.datasets.store import Store
 from onestride.deploy.cli import main
 from onestride.deploy.runtime import PolicyRuntime
 from onestride.training.environments.registry import make
+from onestride.training.evaluation import noise_seed
 from onestride.training.play import Play, play
 
 SCENE = "ogbench/scene-singletask-task1-v0"
@@ -44,7 +45,7 @@ def test_a_policy_without_a_robot_is_evaluated_in_the_task_named(policy, capsys)
 def retold(policy, seed: int) -> dict[str, object]:
     """The episode once more, by hand: a chunk from the file, its first steps taken, then the next."""
     runtime, environment = PolicyRuntime(policy, seed=seed), make(SCENE)
-    runtime.reset(seed)
+    runtime.reset(noise_seed(seed))
     observation, steps, reward = environment.reset(seed), 0, 0.0
     while True:
         for action in runtime.infer(observation.astype(np.float64))[: runtime.contract.execution.n_action_steps]:

@@ -17,6 +17,7 @@ from onestride.training.environments.go2_walk import Go2Walk
 from onestride.training.environments.oracles import demonstrable
 from onestride.training.environments.own_tasks import WALK
 from onestride.training.environments.registry import make
+from onestride.training.evaluation import noise_seed
 from onestride.training.learner import Learner
 
 POLICY = Path(__file__).parents[1] / "assets" / "go2_walk.onnx"
@@ -37,7 +38,7 @@ def test_executed_is_the_policys_answer_to_what_was_recorded(environment):
     """The file is asked again, with a history of its own."""
     episode = rollout(environment, "trot", 0.0, 4, Learner(POLICY, environment))
     policy = PolicyRuntime(POLICY)
-    policy.reset(4)
+    policy.reset(noise_seed(4))
     seen = episode.data["observation"].astype(np.float64)
     past = np.concatenate([np.repeat(seen[:1], policy.contract.history - 1, axis=0), seen])
     for step, executed in enumerate(episode.data["action_executed"]):

@@ -58,6 +58,15 @@ def test_it_decreases_on_episodes_it_has_not_seen(learnt: Measured) -> None:
     assert np.mean([one[-1] / one[0] for one in values]) < 0.4
 
 
+def test_what_the_data_hardly_moves_is_not_blown_up() -> None:
+    """Elements that never vary, or by 1e-4, are divided by what the policy divides them by."""
+    data = episodes(6, 3)
+    for one in data:
+        one[:, 0], one[:, 1] = 0.3, 1e-4 * np.sin(np.arange(len(one)))
+    scale = learn_on_data(data, OnDataConfig(steps=1)).function.observation.scale
+    assert scale[:2].tolist() == [1.0, pytest.approx(100.0)]
+
+
 def test_a_seed_repeats_it() -> None:
     data = episodes(6, 3)
     first, second = (learn_on_data(data, OnDataConfig(steps=30, seed=4)) for _ in range(2))

@@ -207,6 +207,12 @@ def test_what_cannot_be_seen_is_refused(store: Store, tmp_path: Path) -> None:
             Vision(widths=widths)
 
 
+def test_chunks_that_no_episode_holds_are_refused(store: Store, tmp_path: Path) -> None:
+    config = replace(CONFIGS["qc"], horizon=21, n_action_steps=1)
+    with pytest.raises(OneStrideError, match="horizon: expected at most 20, the longest episode's steps, got 21"):
+        train(options(store, tmp_path / "run", config))
+
+
 def test_the_file_refuses_wrong_pictures_and_other_data(store: Store, tmp_path: Path) -> None:
     train(options(store, tmp_path / "run", CONFIGS["mvp"], steps=1))
     contract = export_run(tmp_path / "run", tmp_path / "policy.onnx")

@@ -11,11 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from windows_samples import VECTORS, sample_store
 
+from onestride.datasets.provenance import Provenance
+from onestride.datasets.schema import Episode, Feature, Schema, synthetic_clock
 from onestride.datasets.store import Store
 from onestride.datasets.windows import Windows
+from onestride.hardware.errors import OneStrideError
 from onestride.training.experience import Experience, load_experience
 from onestride.training.replay import Replay
 from onestride.training.transitions import Records, layout
+from onestride.training.vision import picture_batches
 
 LENGTHS = (5, 1, 9, 3, 12, 2, 7)
 KEYS = ("observations", "actions", "rewards", "masks", "terminals", "next_observations", "valid")
@@ -25,6 +29,12 @@ KEYS = ("observations", "actions", "rewards", "masks", "terminals", "next_observ
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """Random rewards and terminals inside the episodes; of every second episode the last observation is unknown."""
     return sample_store(tmp_path_factory.mktemp("replay") / "s.zarr", LENGTHS, finals=(True, False))
+
+
+@pytest.fixture(scope="module")
+def answered(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """The same, and every last observation known, as it is online."""
+    return sample_store(tmp_path_factory.mktemp("replay") / "a.zarr", LENGTHS)
 
 
 def replay_of(experience: Experience | None, horizon: int, history: int, **more: object) -> Replay:
@@ -64,10 +74,12 @@ def test_offline_windows_are_those_of_the_store(store: Store, horizon: int, hist
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 6), st.integers(1, 4), st.integers(1, 3), st.integers(0, 10**6))
-def test_online_windows_are_those_of_the_store(store: Store, horizon: int, history: int, lanes: int, cut: int) -> None:
+def test_online_windows_are_those_of_the_store(
+    answered: Store, horizon: int, history: int, lanes: int, cut: int
+) -> None:
     """However many environments ran at once, and wherever the rounds were cut into calls."""
-    windows = Windows(store, observations=VECTORS, horizon=horizon, history=history)
-    experience = load_experience(store, VECTORS, None, ("rewards",))
+    windows = Windows(answered, observations=VECTORS, horizon=horizon, history=history)
+    experience = load_experience(answered, VECTORS, None, ("rewards",))
     records, row_of = records_of(experience, lanes)
     replay = replay_of(experience, horizon, history, room=len(records), lanes=lanes)
     middle = cut % (len(records) // lanes + 1) * lanes
@@ -138,3 +150,18 @@ def test_costs_come_along(tmp_path: Path) -> None:
     replay = Replay(experience, observation_dim=3, action_dim=2, horizon=1)
     costs = replay.at(torch.arange(store.num_steps))["costs"][:, 0]
     assert torch.equal(costs, torch.from_numpy(store.read("cost"))) and costs.sum() > 0
+
+
+def test_outcomes_are_learnt_of_the_actions_that_were_executed(tmp_path: Path) -> None:
+    """Where the label is another action: before noise, or the expert's."""
+    kinds = {"observation": "observation", "action": "action", "action_executed": "info"}
+    features = [Feature(name=name, role=role, shape=(2,), dtype="float32") for name, role in kinds.items()]  # type: ignore[arg-type]
+    features.append(Feature(name="reward", role="reward", shape=(), dtype="float32"))
+    schema = Schema(features=tuple(features), control_rate=10.0, label="action", label_source="oracle")
+    store = Store.create(tmp_path / "s.zarr", schema, Provenance.now("test"))
+    rows = {feature.name: np.random.default_rng(0).random((4, *feature.shape), np.float32) for feature in features}
+    rows["action_executed"] = rows["action"] + 1
+    store.append([Episode(rows, {"base": synthetic_clock(4, 10.0)})])
+    assert np.array_equal(load_experience(store, None, None, ("rewards",)).actions, rows["action_executed"])
+    with pytest.raises(OneStrideError, match=r"expected labels that were executed, .* got 'action_executed'"):
+        picture_batches(store, {}, {}, ("rewards",), torch.device("cpu"))

@@ -14,6 +14,7 @@ import pytest
 from onestride.hardware.errors import OneStrideError
 from onestride.training import commands_sweep
 from onestride.training.commands_suite import SUITES, BenchTrain, load
+from onestride.training.suites import page
 from onestride.training.suites.cells import Cell
 from onestride.training.suites.page import write_page
 from onestride.training.suites.results import Results, judged
@@ -118,12 +119,38 @@ def test_the_table_tells_what_was_run_and_what_was_not(tmp_path: Path) -> None:
     cells = suite.cells("cpu-smoke", seeds=(0, 1))
     of_mvp = [cell for cell in cells if cell.agent == "mvp"]
     entries = [entry(of_mvp[0], 0.5), entry(of_mvp[1], 0.7), entry(cells[-1], 0.9, scale="cpu")]
-    page, picture = write_page(suite, "cpu-smoke", cells, entries, tmp_path)
-    line = next(line for line in page.read_text().splitlines() if line.startswith("| cube-single-t2 |"))
+    table, picture = write_page(suite, "cpu-smoke", cells, entries, tmp_path)
+    line = next(line for line in table.read_text().splitlines() if line.startswith("| cube-single-t2 |"))
     agents = list(dict.fromkeys(cell.agent for cell in cells))
     assert line.count("not run") == len(agents) - 1
     assert "0.60 (n=2)" in line
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_each_stage_says_how_many_seeds_reached_it(tmp_path: Path) -> None:
+    suite = load("cube-single")
+    cells = suite.cells("cpu-smoke", seeds=(0, 1))[:2]
+    entries = [entry(cell, success) for cell, success in zip(cells, (0.5, 0.7), strict=True)]
+    entries[1]["online"] = entries[1]["offline"]
+    page, _ = write_page(suite, "cpu-smoke", cells, entries, tmp_path)
+    assert "| 0.60 (n=2) → 0.70 (n=1) |" in page.read_text()
+
+
+def test_a_run_that_goes_on_is_drawn_from_the_end_of_the_one_before(tmp_path: Path, monkeypatch: Any) -> None:
+    suite = load("cube-single")
+    cells = suite.cells("cpu-smoke", seeds=(0,), only=("mvp", "mvp, then online"))
+    offline, online = cells
+    drawn: list[list[dict[str, Any]]] = []
+    monkeypatch.setattr(page, "_plot", lambda _, entries: drawn.append(entries) or b"")
+    later = entry(online, 0.9)
+    later["evaluations"] = [{**row, "step": 20.0} for row in later["evaluations"]]
+    write_page(suite, "cpu-smoke", cells, [entry(offline, 0.5), later], tmp_path)
+    write_page(suite, "cpu-smoke", cells, [later], tmp_path)
+    first, second = drawn[0]
+    curves = [[(row["step"], row["success"]) for row in one["evaluations"]] for one in (first, second)]
+    assert curves == [[(40.0, 0.5)], [(40.0, 0.5), (60.0, 0.9)]]
+    assert drawn[1] == [], "where it began is not known"
+    assert later["evaluations"][0]["step"] == 20.0, "what the table reads stays"
 
 
 def test_the_page_shows_seeds_of_earlier_calls_too() -> None:
@@ -139,8 +166,8 @@ def test_a_result_with_other_settings_is_not_this_cell(tmp_path: Path) -> None:
     other = entry(cell, 0.5) | {"command": cell.command.replace("--steps 40", "--steps 41")}
     assert other["command"] != cell.command
     assert find(cell, "cpu-smoke", [other]) is None and find(cell, "cpu", [entry(cell, 0.5)]) is None
-    (page,) = write_page(suite, "cpu-smoke", [cell], [other], tmp_path)
-    assert "| cube-single-t2 | not run |" in page.read_text()
+    (table,) = write_page(suite, "cpu-smoke", [cell], [other], tmp_path)
+    assert "| cube-single-t2 | not run |" in table.read_text()
 
 
 def test_a_cell_is_not_begun_from_an_unfinished_one(tmp_path: Path) -> None:

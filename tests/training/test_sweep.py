@@ -38,6 +38,12 @@ def test_every_combination_with_every_seed() -> None:
     assert found[-1].arguments == words
 
 
+@pytest.mark.parametrize(("settings", "seeds"), [({"data": ["a/b", "a-b"]}, [0]), ({}, [0, 0])])
+def test_two_trials_of_one_folder_are_refused(settings: dict[str, list[str]], seeds: list[int]) -> None:
+    with pytest.raises(OneStrideError, match=r"expected trials of different names, got mvp,.*seed=0 twice"):
+        trials("mvp", (), settings, seeds)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
@@ -78,8 +84,7 @@ def test_a_setting_that_no_agent_has_is_refused_before_anything_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "sweep"
-    with pytest.raises(SystemExit):
-        main(["sweep", "--train", "mvp --data d --candidate 3", "--run", str(folder)])
+    assert main(["sweep", "--train", "mvp --data d --candidate 3", "--run", str(folder)]) == 2
     assert "--candidates" in capsys.readouterr().err and not folder.exists()
     assert main(["sweep", "--train", "soup --data d", "--run", str(folder)]) == 1
     assert "unknown agent: got 'soup'" in capsys.readouterr().err

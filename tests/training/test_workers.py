@@ -93,7 +93,7 @@ def test_an_interrupted_evaluation_is_played_again(options: TrainOptions, tmp_pa
 
 
 def test_early_stop_is_the_same_with_any_number_of_evaluators(options: TrainOptions, tmp_path: Path) -> None:
-    stopping = replace(options, patience=1, evaluate_every=5, episodes=1)
+    stopping = replace(options, patience=1, evaluate_every=5, episodes=1, evaluation_seed=3)  # not better each time
     first = train(stopping)
     second = train(replace(stopping, run=tmp_path / "beside", evaluators=1))
     assert first.stopped and first.steps == second.steps < 60 and first.stopped == second.stopped
@@ -132,8 +132,8 @@ def test_a_failure_a_death_and_a_hang_are_told_and_made_good() -> None:
     ):
         worker.send(0)
         worker.receive()
-        worker.send(request)
         worker._timeout = 0.5 if request == "sleep" else 60.0
+        worker.send(request)
         with pytest.raises(WorkerError, match=told) as caught:
             worker.receive()
         worker._timeout = 60.0
@@ -146,6 +146,21 @@ def test_a_failure_a_death_and_a_hang_are_told_and_made_good() -> None:
     worker.close()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_who_only_looks_sees_a_hang_too() -> None:
+    """As training does, which asks its evaluators in passing and never waits for one."""
+    worker = Worker("echo", echo, timeout=60.0)
+    worker.send(0)
+    worker.receive()
+    worker._timeout = 0.3
+    worker.send("sleep")
+    assert not worker.ready()
+    time.sleep(0.4)
+    assert worker.ready()
+    with pytest.raises(WorkerError, match=r"worker echo gave no answer in 0.3 s"):
+        worker.receive()
+    worker.close()
 
 
 def test_a_worker_that_does_not_read_is_given_up_in_time() -> None:

@@ -19,6 +19,7 @@ from onestride.hardware.errors import OneStrideError
 from onestride.hardware.state import Array
 from onestride.policies.normaliser import Affine
 from onestride.policies.watched import LearntLyapunov
+from onestride.training.normalisers import floored
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,8 @@ def _fitted(episodes: Sequence[Array], config: OnDataConfig, told: Callable[[int
     wanted = torch.from_numpy(np.concatenate([to_go(len(one), config.decay)[:-1] for one in episodes])).float()
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        function = LearntLyapunov(Affine.standardise(here.mean(0), here.std(0) + 1e-6), config.hidden)
+        spread = torch.from_numpy(floored(here.std(0).numpy()))
+        function = LearntLyapunov(Affine.standardise(here.mean(0), spread), config.hidden)
     optimiser = torch.optim.Adam(function.parameters(), lr=config.rate)
     generator = torch.Generator().manual_seed(config.seed)
     for step in range(config.steps):

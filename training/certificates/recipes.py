@@ -11,11 +11,13 @@ import numpy as np
 from onestride.hardware.errors import OneStrideError
 from onestride.hardware.safety.certificates import (
     CertificateTerms,
+    Claim,
     LayerTerms,
     NetworkTerms,
     ProofTerms,
     QuadraticTerms,
     StoppingTerms,
+    keeps,
 )
 from onestride.training.certificates.claims import (
     Function,
@@ -270,9 +272,9 @@ def _issued(
     spare: float,
     method: Literal["algebra", "cells"] = "cells",
 ) -> Issued:
-    system, barrier = request.system, isinstance(written, StoppingTerms)
-    leaves = not barrier and spare > decay * verdict.level
-    if not verdict.accepted or verdict.share < LEAST_SHARE or leaves:
+    system = request.system
+    claim: Claim = "barrier" if isinstance(written, StoppingTerms) else "lyapunov"
+    if not verdict.accepted or verdict.share < LEAST_SHARE or not keeps(claim, verdict.level, decay, spare):
         return Issued(None, verdict, system, function)
     proof = ProofTerms(
         method=method,
@@ -282,7 +284,7 @@ def _issued(
         seconds=round(verdict.seconds, 3),
     )
     terms = CertificateTerms(
-        claim="barrier" if barrier else "lyapunov",
+        claim=claim,
         system=system.name,
         states=system.states,
         period=system.period,
@@ -315,6 +317,8 @@ def prove_again(terms: CertificateTerms, effort: Effort, progress: Progress | No
 
 
 def _options(system: System, function: Function, terms: CertificateTerms) -> list[Option]:
+    if not keeps(terms.claim, terms.level, terms.decay, terms.allowance):
+        return [_never]
     if terms.claim == "barrier":
         return any_input(system, function, terms.decay, terms.allowance, points=5)
     _, control = controller(system)
@@ -329,7 +333,7 @@ def _options(system: System, function: Function, terms: CertificateTerms) -> lis
 
 
 def _never(x: State, w: State) -> list[Column]:
-    """What no state keeps: the algebra of the claim is wrong."""
+    """What no state keeps: the algebra of the claim is wrong, or its allowance lets every state leave."""
     del w
     return [x[0] * 0.0 + 1.0]
 

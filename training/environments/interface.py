@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onestride.deploy.terms import ActionTerm, IncrementKinematics, ObservationTerm
+from onestride.hardware.errors import OneStrideError
 
 Array = NDArray[np.floating[Any]]
 
@@ -116,3 +117,24 @@ class Interface:
     def action_names(self) -> tuple[str, ...]:
         """One name per action element."""
         return tuple(name for term in self.actions for name in term.element_names)
+
+    @property
+    def action_units(self) -> tuple[str, ...]:
+        """One unit per action element: of what a policy gives, which the terms scale to metres and radians."""
+        return ("1",) * len(self.action_names)
+
+
+def check_rate(what: str, rate: float, environment: str, expected: float) -> None:
+    """Refuse data or a policy of another rate: an action would last longer or shorter than it was meant to.
+
+    Args:
+        what: the data or the policy, for messages.
+        rate: its steps per second [Hz].
+        environment: for messages.
+        expected: the environment's steps per second [Hz].
+
+    Raises:
+        OneStrideError: they differ by more than a thousandth.
+    """
+    if abs(rate - expected) > 1e-3 * expected:
+        raise OneStrideError(f"{what}: expected {expected:g} Hz, the rate of {environment}, got {rate:g} Hz")

@@ -17,6 +17,8 @@ from onestride.training.suites.results import found as find
 
 NOT_RUN = "not run"
 
+STEP = "step; a run that goes on from another begins where that one ended"
+
 
 def write_page(suite: Suite, scale: str, cells: Sequence[Cell], entries: Sequence[Entry], folder: Path) -> list[Path]:
     """Write `<suite>-<scale>.md`, and the curves beside it where any cell was run.
@@ -34,9 +36,9 @@ def write_page(suite: Suite, scale: str, cells: Sequence[Cell], entries: Sequenc
     found = {cell.key: find(cell, scale, entries) for cell in cells}
     stem = f"{suite.name}-{scale}"
     files = [folder / f"{stem}.md"]
-    if ran := [one for one in found.values() if one]:
+    if any(found.values()):
         files.append(folder / f"{stem}.png")
-        write_atomic(files[1], _plot(suite, ran), folder)
+        write_atomic(files[1], _plot(suite, _one_after_the_other(cells, found)), folder)
     write_atomic(files[0], _markdown(suite, scale, found, len(files) > 1).encode(), folder)
     return files
 
@@ -68,8 +70,8 @@ def _summary(suite: Suite, entries: Sequence[Entry | None]) -> str:
     if not ran:
         return NOT_RUN
     stages = [[one[stage] for one in ran if one[stage]] for stage in ("offline", "online")]
-    told = [_mean(suite, stage) for stage in stages if stage]
-    return f"{' → '.join(told) or 'no evaluation'} (n={len(ran)})"
+    told = [f"{_mean(suite, stage)} (n={len(stage)})" for stage in stages if stage]
+    return " → ".join(told) or f"no evaluation (n={len(ran)})"
 
 
 def _mean(suite: Suite, rows: Sequence[Entry]) -> str:
@@ -119,6 +121,26 @@ def _figures(row: Entry) -> list[str]:
     return [f"{row['return']:.1f}", f"{row['cost']:.1f}", f"{row['episodes']:.0f}"] if row else ["", "", ""]
 
 
+def _one_after_the_other(cells: Sequence[Cell], found: dict[tuple[str, str, int], Entry | None]) -> list[Entry]:
+    """What is drawn: a run that goes on from another begins at the end of that one, and not at all without it."""
+    drawn = []
+    for cell in cells:
+        one, before = found[cell.key], found.get((cell.task, cell.after, cell.seed))
+        if one and before and before["evaluations"]:
+            drawn.append(_after(before["evaluations"][-1], one))
+        elif one and not cell.after:
+            drawn.append(one)
+    return drawn
+
+
+def _after(last: Entry, one: Entry) -> Entry:
+    rows = [last, *({**row, "step": last["step"] + row["step"]} for row in one["evaluations"])]
+    if "multipliers" not in one:
+        return {**one, "evaluations": rows}
+    steps = [last["step"] + step for step in one["multipliers"]["steps"]]
+    return {**one, "evaluations": rows, "multipliers": {**one["multipliers"], "steps": steps}}
+
+
 def _plot(suite: Suite, ran: Sequence[Entry]) -> bytes:
     """A panel for each task and quantity: every run as a thin line, the agents' means as thick ones."""
     from matplotlib.figure import Figure
@@ -133,7 +155,7 @@ def _plot(suite: Suite, ran: Sequence[Entry]) -> bytes:
             for number, agent in enumerate(agents):
                 here = [one for one in ran if (one["task"], one["agent"]) == (task, agent)]
                 _curves(axes, _runs(here, column), column, agent, COLOURS[number % len(COLOURS)])
-            axes.set(title=task, xlabel="step", ylabel=column, **_limits(column))
+            axes.set(title=task, xlabel=STEP, ylabel=column, **_limits(column))
             axes.spines[["top", "right"]].set_visible(False)
             axes.legend(frameon=False, fontsize=8)
     buffer = io.BytesIO()

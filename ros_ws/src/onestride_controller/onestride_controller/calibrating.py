@@ -51,8 +51,8 @@ NODE_NAME = "onestride_calibration"
 #: How long to wait for the robot's first joint state [s].
 FIRST_SAMPLES = 10.0
 
-#: How often the joint states are drained while the joint moves [s].
-DRAIN = 0.02
+#: How often the joint states are drained while the joint moves, and how often somebody looks who else commands [s].
+DRAIN, WATCH = 0.02, 0.5
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Calibration:
         logs: folder for the plant's log.
         joint: which moves; None takes the last one with a speed limit.
         amplitude: how far [rad].
-        seconds: how long [s].
+        seconds: how long it goes to and fro before it goes home [s].
         plant: further arguments of the plant, such as its latency.
     """
 
@@ -151,7 +151,8 @@ def _measure(
 ) -> Latency:
     """Move the joint and measure; `beside` must stay alive, and with a passed gate a watchdog and a person watch."""
     readers, writers = (READERS, ()) if passed is None else (passed.readers, (WATCHDOG,))
-    Neighbours(node, robot, readers, writers).refuse_foreign(time.monotonic(), ours=0)
+    neighbours, born = Neighbours(node, robot, readers, writers), time.monotonic()
+    neighbours.refuse_foreign(born, ours=0)
     streams = Streams(node, robot, ())
     _wait_for_samples(streams)
     start = float(streams.measurement().position[robot.indices((joint,))[0]])
@@ -162,25 +163,43 @@ def _measure(
     controller = Controller(contract, robot, forward, excitation, chain=build_chain(contract, slower, forward))
     source, guard = _watched(node, controller, streams, passed)
     commands, trace = Commands(node, robot), Trace(node, robot, joint, streams)
+    neighbours.refuse_foreign(born, ours=1)
+    neighbours.recognise()
     controller.activate(streams.poll(), streams.measurement())  # anew: a person took their time
     thread = ControlThread(controller, source, commands, Report(), trace, guard)
     thread.start()
-    deadline = time.monotonic() + wanted.seconds
     try:
-        while time.monotonic() < deadline and controller.mode is Mode.ACTIVE:
-            beside.check()
-            trace.drain()
-            time.sleep(DRAIN)
-        mode = controller.mode
+        _until_home(thread, controller, excitation, trace, beside, neighbours)
     finally:
         at_rest = thread.stop(robot.safe_stop.completes_within + 0.2)
         if at_rest and guard is not None:  # otherwise the watchdog has to do it
             guard.farewell()
         trace.drain()
-    if mode is not Mode.ACTIVE:
+    if not excitation.done:
         released = source.released if isinstance(source, Leash) else ""
-        raise OneStrideError(f"ended early: {controller.reason or released or mode.value}")
+        raise OneStrideError(f"ended early: {controller.reason or released or controller.mode.value}")
     return trace.latency(wanted.amplitude, 1.0 / controller.period, simulated=passed is None)
+
+
+def _until_home(
+    thread: ControlThread,
+    controller: Controller,
+    excitation: Excitation,
+    trace: Trace,
+    beside: Child,
+    neighbours: Neighbours,
+) -> None:
+    """Until the joint is back where it stood, or something ends the motion: a second writer of commands, too."""
+    look = time.monotonic()
+    while controller.mode is Mode.ACTIVE and thread.running and not excitation.done:
+        beside.check()
+        trace.drain()
+        if time.monotonic() >= look:
+            look = time.monotonic() + WATCH
+            thread.await_tick()
+            if writers := neighbours.second_writers(ours=1):
+                thread.fault(f"a second writer of commands: {'; '.join(writers)}")
+        time.sleep(DRAIN)
 
 
 def _watched(
@@ -239,7 +258,7 @@ class Trace:
         if not len(sent) or not len(heard.arrivals):
             raise OneStrideError(f"expected commands and joint states, got {len(sent)} and {len(heard.arrivals)}")
         steps = delays_of(sent[:, 0], sent[:, 1], heard.arrivals, self._positions())
-        ages = sent[:, 2] + float(np.median(heard.ages))  # how long they had been under way when they arrived
+        ages = sent[:, 2] + float(heard.ages.min())  # how long the quickest was under way; the rest is in theirs
         return Latency(
             sensor_to_command=max(0.0, float(np.median(ages))),
             sensor_to_command_p99=max(0.0, float(np.percentile(ages, 99))),

@@ -21,7 +21,7 @@ FIRST, LOOK = 2.0, 0.0005
 
 
 class Clock(Protocol):
-    """A clock that does not go back while somebody sleeps by it.
+    """What a control loop keeps its deadlines by.
 
     Attributes:
         slowest: wall-clock seconds that one of its seconds may take where something is waited for.
@@ -33,8 +33,8 @@ class Clock(Protocol):
         """[s]."""
         ...
 
-    def sleep_until(self, deadline: float, stopping: threading.Event) -> None:
-        """Sleep until `deadline` [s], or until `stopping` is set where the clock may stand still."""
+    def sleep_until(self, deadline: float, since: float, stopping: threading.Event) -> None:
+        """Sleep until `deadline`; where it may stand still, until `stopping`, or it is earlier than `since` [s]."""
         ...
 
 
@@ -42,14 +42,11 @@ class WallClock:
     """This machine's monotonic clock."""
 
     slowest = 1.0
+    now = staticmethod(time.monotonic)
 
-    def now(self) -> float:
-        """[s]."""
-        return time.monotonic()
-
-    def sleep_until(self, deadline: float, stopping: threading.Event) -> None:
-        """Sleep; the clock never stands still, so `stopping` is not looked at."""
-        del stopping
+    def sleep_until(self, deadline: float, since: float, stopping: threading.Event) -> None:
+        """Sleep; the clock never stands still nor goes back, so nothing else is looked at."""
+        del since, stopping
         left = deadline - time.monotonic()
         if left > 0:
             time.sleep(left)
@@ -91,9 +88,12 @@ class SimulatedClock:
                 self._now = stamp.sec + stamp.nanosec * 1e-9
             return self._now
 
-    def sleep_until(self, deadline: float, stopping: threading.Event) -> None:
-        """Look for the time until it has come, or `stopping` is set: the clock may stand still for ever."""
-        while self.now() < deadline and not stopping.is_set():
+    def sleep_until(self, deadline: float, since: float, stopping: threading.Event) -> None:
+        """Look for the time until it has come, or `stopping` is set: the clock may stand still for ever.
+
+        A simulation that begins anew sets it back behind `since`, from where it would be long until `deadline`.
+        """
+        while since <= self.now() < deadline and not stopping.is_set():
             time.sleep(LOOK)
 
     def close(self) -> None:

@@ -157,6 +157,8 @@ def listen(
         progress()
         time.sleep(DRAIN)
     now = streams.poll()
+    for ear in ears:  # a look that came late is no silence
+        ear.drain()
     measurement = None if streams.missing else streams.measurement()
     joints = next(ear for ear in ears if ear.name == JOINTS)
     heard = Heard(

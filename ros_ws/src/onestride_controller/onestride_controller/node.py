@@ -30,7 +30,7 @@ from onestride.hardware.errors import OneStrideError
 from onestride_controller.diagnostics import Diagnostics
 from onestride_controller.parameters import declare, settings
 from onestride_controller.report import Report
-from onestride_controller.session import Session, status
+from onestride_controller.session import UNFINISHED, Session, status
 
 NODE_NAME = "onestride_controller"
 STATUS_PERIOD = 0.5  # [s]
@@ -148,7 +148,7 @@ class ControllerNode(LifecycleNode):
     def _deactivate(self) -> None:
         gc.enable()
         if not self._configured().deactivate():
-            self.get_logger().error("the robot did not come to rest within its declared time")
+            raise OneStrideError(UNFINISHED)
 
     def _cleanup(self) -> None:
         gc.enable()

@@ -205,7 +205,7 @@ def _answers(
     node: Node, robot: RobotDescription, contract: Contract, driven: Driven, heard: Heard, deadman: Deadman
 ) -> Iterator[Answer]:
     commands = [command for _, command in driven.commands]
-    yield from judge_streams(contract, robot, heard)
+    yield from judge_streams(contract, robot, heard, real=True)
     yield from map(_obeyed, judge_commands(heard))
     yield judge_timeout(robot, commands)
     yield _deadman(node, deadman)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -100,15 +101,19 @@ class Rate:
 
 
 class Lateness:
-    """Ticks that began later than half a period after their deadline, and the longest run of them."""
+    """Deadlines at which no tick began within half a period, and the longest run of them.
+
+    A tick that begins several periods late has missed its own deadline and those that passed meanwhile, which get none.
+    """
 
     def __init__(self) -> None:
         self.count = self.longest = self._run = 0
 
     def add(self, late: float, period: float) -> None:
         """A tick that began `late` [s]."""
-        self._run = self._run + 1 if late > 0.5 * period else 0
-        self.count += self._run > 0
+        missed = 1 + math.floor(late / period) if late > 0.5 * period else 0
+        self._run = self._run + missed if missed else 0
+        self.count += missed
         self.longest = max(self.longest, self._run)
 
 

@@ -43,6 +43,9 @@ FIRST_SAMPLES = 2.0
 #: Slack for the scheduler on top of the declared time of a safe stop [s].
 STOP_SLACK = 0.2
 
+#: Said of a stop that did not end as declared.
+UNFINISHED = "the robot did not come to rest within its declared time"
+
 
 class Session:
     """A policy verified against a robot, connected to its topics.
@@ -201,10 +204,14 @@ class Session:
         """Bring the robot to rest and stop ticking; whether it came to rest in time."""
         at_rest = True
         if self._thread is not None:
-            at_rest, self._thread = self._thread.stop(self._stop_within), None
+            # A thread that died brings nothing to rest; its fault may have been rearmed since, which demands rest.
+            rearmed = not self.running and self.controller.mode is Mode.IDLE
+            at_rest, self._thread = self._thread.stop(self._stop_within) or rearmed, None
             self.realtime.stand_back()
             self._orderly = at_rest
-            if at_rest and self._guardian is not None:  # otherwise the watchdog has to do it
+            if not at_rest:
+                self.controller.fault(UNFINISHED)
+            elif self._guardian is not None:  # otherwise the watchdog has to do it
                 self._guardian.farewell()
         self.controller.deactivate()
         self._report.absorb(self.controller.chain.counters)
@@ -216,13 +223,15 @@ class Session:
         """Clear a latched fault.
 
         Raises:
-            OneStrideError: the safe stop has not come to rest yet.
+            OneStrideError: the safe stop has not come to rest yet, or ended without.
         """
         if self._thread is not None and self.running:
             if not self.controller.at_rest:
                 raise OneStrideError("cannot rearm: the robot is still being brought to rest")
             self._thread.post(self.controller.rearm)
         else:
+            if not self._settled:
+                raise OneStrideError(f"cannot rearm: {UNFINISHED}; once it stands, clean up, then rearm")
             self.controller.rearm()
             self._report.changed(Mode.IDLE)
 
@@ -253,8 +262,13 @@ class Session:
         """Tell the watchdog that nothing is sent; where the robot was not brought to rest, only once it does that."""
         if self._guardian is None or self.running:
             return
-        if self._orderly or self._guardian.taken_over():
+        if self._settled:
             self._guardian.idle()
+
+    @property
+    def _settled(self) -> bool:
+        """Whether nothing that this node sent still moves the robot: it came to rest, or the watchdog sees to it."""
+        return self._orderly or (self._guardian is not None and self._guardian.taken_over())
 
     def summary(self) -> dict[str, Any]:
         """What the streams delivered."""

@@ -1,7 +1,8 @@
 """What the robot reports: the newest sample of every stream, taken from DDS when the control thread wants it.
 
 The subscriptions keep one sample each (best effort, depth 1), so DDS itself is the latest-value buffer, and no
-executor thread competes with the control thread for the interpreter. DDS notes when each sample arrived.
+executor thread competes with the control thread for the interpreter. DDS notes when each sample arrived, and by its
+stamp a sample that came later than others of its stream counts as older.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 from onestride.deploy import sources
+from onestride.deploy.arrivals import Arrivals
 from onestride.hardware.description import RobotDescription
 from onestride.hardware.state import Measurement
 from onestride_controller.messages import FEET, Read, endpoint
@@ -53,11 +55,11 @@ class Stream:
         topic: its name.
         read: turns a message into a value; raises `ValueError` with the reason for one that is not to be taken.
         unstamped: take messages whose stamp is zero, in the order in which they arrive.
-        clock: that arrivals are timed by.
+        clock: that arrivals are timed by; delays are not seen by a simulated one, of which stamps need not be.
 
     Attributes:
         value: the newest value; None before the first.
-        received: when it arrived, on its clock [s].
+        received: when it arrived, or would have arrived without a delay that others did not have, on its clock [s].
         counts: messages `taken`, and not taken by reason.
     """
 
@@ -65,7 +67,8 @@ class Stream:
         self, node: Node, kind: Any, topic: str, read: Read, *, unstamped: bool = False, clock: Now = time.monotonic
     ) -> None:
         self._node, self._read, self._stamped, self._clock = node, read, hasattr(kind, "header"), clock
-        self._unstamped, self._from_bytes = unstamped, reader_of(kind)
+        self._unstamped, self._from_bytes, self._arrivals = unstamped, reader_of(kind), Arrivals()
+        self._delays = clock is time.monotonic
         self._subscription = node.create_subscription(
             kind, topic, _nothing, SENSOR, callback_group=LeftToTheControlThread()
         )
@@ -86,12 +89,14 @@ class Stream:
     def forget(self) -> None:
         """Drop the sample: only one that arrives from now on counts."""
         self.value, self.received, self._stamp = None, float("-inf"), -1
+        self._arrivals.forget()
         self._take()
         self._polled = self._clock()
 
     def forget_stamp(self) -> None:
         """Take the next message whatever its stamp: a publisher that was restarted may count from an earlier clock."""
         self._stamp = -1
+        self._arrivals.forget()
 
     def poll(self, now: float) -> None:
         """Look for a newer sample; `now` is the clock [s]."""
@@ -126,6 +131,8 @@ class Stream:
         except ValueError as error:
             self.counts[str(error)] += 1
             return
+        if ordered and self._delays:
+            received = self._arrivals.received(received, stamp * 1e-9)
         self.received, self._stamp = received, max(stamp, self._stamp)
         self.counts["taken"] += 1
 

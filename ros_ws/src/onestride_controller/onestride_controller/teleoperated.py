@@ -33,7 +33,7 @@ class Demonstration:
         episode: its id in the journal.
         outcome: how it ended: by a button, by a fault, by time, or by one of the recorder's services.
         success: marked so, by the person or by the plant's own measure.
-        kept: not discarded.
+        kept: not discarded, complete and on the disk.
         time: simulated [s].
         fault: why the node faulted; empty if it did not.
     """
@@ -168,14 +168,22 @@ class _Session:
     def _keep(self, outcome: Outcome, *, success: bool) -> tuple[bool, bool]:
         """Tell the recorder; whether the episode is kept, and whether it is a success."""
         supervisor = self._supervisor
-        if outcome == "service":  # whoever ended it has said the rest
-            found = supervisor.trigger(f"{RECORDER}/status")
-            return not found["last_discarded"], found["last_success"]
         if outcome == "discard":
             supervisor.trigger(f"{RECORDER}/discard")
             return False, False
-        if success:
-            supervisor.trigger(f"{RECORDER}/mark_success")
-        with suppress(OneStrideError):  # a service was faster
-            supervisor.trigger(f"{RECORDER}/stop", timeout=10.0)
-        return True, success
+        if outcome != "service":  # else whoever ended it has said the rest
+            if success:
+                supervisor.trigger(f"{RECORDER}/mark_success")
+            with suppress(OneStrideError):  # a service was faster
+                supervisor.trigger(f"{RECORDER}/stop", timeout=10.0)
+        found = supervisor.trigger(f"{RECORDER}/status")
+        if found["last_discarded"]:
+            return False, False
+        if why := lacking(found):
+            self._say(f"episode {found['last']}: not kept: {'; '.join(why)}")
+        return not why, found["last_success"]
+
+
+def lacking(status: dict[str, Any]) -> list[str]:
+    """Why the recorder's last episode cannot be counted on, in words; empty if it can."""
+    return [*status["last_incomplete"], *([] if status["on_disk"] else ["it is not on the disk"])]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import Any
 
 import numpy as np
@@ -53,9 +54,11 @@ class TrajectoryNode(Node):
         try:
             if len(targets) != len(self._order):
                 raise OneStrideError(f"expected {len(self._order)} joint targets, got {len(targets)}")
-            self._publisher.publish(trajectory_message(self._stream.next(targets[self._order])))
+            self._publisher.publish(trajectory_message(self._stream.next(targets[self._order], time.monotonic())))
         except OneStrideError as error:
             self.get_logger().error(f"targets refused: {error}", throttle_duration_sec=QUIET)
+        if wrong := self._stream.disagreement:
+            self.get_logger().warning(f"parameter rate: {wrong}; speeds are wrong", throttle_duration_sec=QUIET)
 
 
 def translated(robot: RobotDescription, driver: str) -> tuple[CommandGroup, DriverCommand]:

@@ -18,8 +18,11 @@ from onestride.hardware.impedance import ImpedanceCommand
 from onestride.hardware.state import Array, Measurement
 from onestride_plant.topics import Commanded, Readings, Targets
 
-#: Between two joint states of a driver that has become slow, and how late those of a delayed one come [s].
+#: Between two joint states of a driver that has become slow, and how late those of a delayed one come in the end [s].
 LATE = 0.8
+
+#: How fast the delay grows [s/s]: slow enough for no gap that would be a stall.
+GROWTH = 4.0
 
 Say = Callable[[JointState, Callable[[Any], None]], None]
 """What becomes of a joint state on its way to its publisher."""
@@ -70,14 +73,16 @@ class _Slowed:
 
 
 class _Delayed:
-    """All come, and late."""
+    """All come, and ever later."""
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[float, JointState]] = deque()
+        self._begun = time.monotonic()
 
     def __call__(self, message: JointState, publish: Callable[[Any], None]) -> None:
-        self._waiting.append((time.monotonic() + LATE, _changed(message)))
-        while self._waiting[0][0] < time.monotonic():
+        now = time.monotonic()
+        self._waiting.append((now + min(LATE, GROWTH * (now - self._begun)), _changed(message)))
+        while self._waiting and self._waiting[0][0] < now:
             publish(self._waiting.popleft()[1])
 
 

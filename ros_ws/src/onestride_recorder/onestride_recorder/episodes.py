@@ -74,7 +74,7 @@ class Episodes:
         return {"episode": episode, "journal": self._recorder.journal}
 
     def stop(self, incomplete: tuple[str, ...] = ()) -> dict[str, Any]:
-        """End the running episode.
+        """End the running episode; the answer says what is missing in it, in words.
 
         Raises:
             OneStrideError: none is running.
@@ -82,7 +82,8 @@ class Episodes:
         self.poll()
         not_taken = self._around.not_taken()
         episode = self._recorder.stop({"not_taken": not_taken} if not_taken else {}, incomplete)
-        return {"episode": episode, "on_disk": self._recorder.wait(PATIENCE)}
+        on_disk = self._recorder.wait(PATIENCE)
+        return {"episode": episode, "on_disk": on_disk, "incomplete": self._recorder.status()["last_incomplete"]}
 
     def mark_success(self) -> dict[str, Any]:
         """The running episode succeeded, or the last one.
