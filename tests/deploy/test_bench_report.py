@@ -125,7 +125,7 @@ def test_the_table_has_a_row_for_each_way_and_the_devices_in_order(tmp_path):
     cells = [[cell.strip() for cell in row.split(" | ")] for row in rows]
     assert [row[0].lstrip("| ") for row in cells] == ["A \\| board \\<b\\>", "Orin", "Orin", "Zynq"]
     orin = cells[1]
-    assert (orin[4], orin[6], orin[9], orin[10], orin[12], orin[13]) == ("fp32", "40", "2.00%", "190", "7.2", "0.1")
+    assert (orin[4], orin[6], orin[9], orin[10], orin[12], orin[13]) == ("fp32", "40", "1.96%", "190", "7.2", "0.1")
     assert cells[2][10] == "–"  # the tick was measured with the first way only
 
 

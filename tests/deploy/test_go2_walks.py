@@ -42,6 +42,7 @@ def test_the_controller_sees_and_sends_what_the_task_does():
     from onestride.training.environments.go2_walk import Go2Walk
     from onestride.training.environments.own_tasks import WALK
     from onestride.training.environments.walk_settings import WalkSettings
+    from onestride.training.evaluation import noise_seed
     from onestride.training.learner import Learner
 
     quiet = WalkSettings(noise=0.0, push=0.0, latency=0.0, variation=0.0, friction=(0.8, 0.8))
@@ -62,7 +63,7 @@ def test_the_controller_sees_and_sends_what_the_task_does():
         controller,
         Plant(scene, ROBOT),
         None,
-        0,
+        noise_seed(0),
         lambda tick, _: ticks.append(tick),
         velocity=lambda _: command,
         duration=steps / environment.policy_rate,
